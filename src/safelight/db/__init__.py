@@ -1,0 +1,52 @@
+"""The seam to databases: transactions as functions.
+
+Work on the database is a plain function that takes a `Transaction`; it runs on the database's own thread,
+inside one transaction, and either all of it happens or none. SQL uses named parameters (`:name`), which both
+SQLite and Postgres adapters understand, and lives in the noun modules (ledger, jobs, customers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+Row = Mapping[str, Any]
+
+
+class Transaction(Protocol):
+    """One open transaction."""
+
+    now_ms: int
+    """The transaction's one time, wall-clock milliseconds."""
+
+    def execute(self, sql: str, params: Mapping[str, Any] | None = None) -> int:
+        """Run one statement and return how many rows it changed."""
+        ...
+
+    def one(self, sql: str, params: Mapping[str, Any] | None = None) -> Row | None:
+        """Run one statement and return its first row, or None."""
+        ...
+
+    def all(self, sql: str, params: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run one statement and return its rows."""
+        ...
+
+
+class Database(Protocol):
+    """Durable tables."""
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in one durable transaction; when this returns it has survived a crash.
+
+        An exception of `work` rolls back its changes alone and is raised here.
+        """
+        ...
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` on a snapshot; it must not write."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what was submitted, then close."""
+        ...

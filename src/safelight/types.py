@@ -1,0 +1,330 @@
+"""The nouns that several rooms share: requests, size plans, jobs, accounts, images.
+
+Only data: no I/O, no rules. The words are those of docs/architecture.md, "Words".
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+Micros = int
+"""Money: integer micro-dollars; $0.03 is 30000."""
+
+ImageFormat = Literal["png", "jpeg", "webp"]
+IMAGE_FORMATS: tuple[ImageFormat, ...] = ("png", "jpeg", "webp")
+MEDIA_TYPES: dict[str, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+
+
+class Secret:
+    """A credential that does not show itself in repr, str, logs, pickles or JSON."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the credential itself; call it only where it goes on the wire."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+        return (Secret, ("***",))
+
+
+class Operation(StrEnum):
+    """What an upstream is asked to do."""
+
+    GENERATION = "generation"
+    EDIT = "edit"
+
+
+class JobState(StrEnum):
+    """A job's state, in the SDK's words."""
+
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """True when nothing will change any more."""
+        return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+
+class Stage(StrEnum):
+    """How far a job in progress has come; journalled, a restart continues after it."""
+
+    SENT = "sent"
+    RECEIVED = "received"
+    VERIFIED = "verified"
+    STORED = "stored"
+    SETTLED = "settled"
+
+
+class PlanMethod(StrEnum):
+    """How a size plan makes its pixels."""
+
+    NATIVE = "native"
+    """The upstream makes exactly these pixels."""
+    CROP = "crop"
+    """The upstream makes the smallest legal covering canvas; its centre is cut out."""
+    RESAMPLE = "resample"
+    """The upstream makes the largest legal canvas of the ratio; Lanczos enlarges it."""
+    AUTO = "auto"
+    """The upstream chooses; the delivered file is measured."""
+    HINT = "hint"
+    """The size goes into the prompt; nothing is guaranteed, the delivered file is measured."""
+
+
+class SizePlan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How exact pixels are made.
+
+    `width` x `height` is what the caller gets (0 for AUTO; for HINT what was asked, not
+    guaranteed), `canvas_width` x `canvas_height` what the upstream is asked for (0 = "auto").
+    """
+
+    method: PlanMethod
+    width: int = 0
+    height: int = 0
+    canvas_width: int = 0
+    canvas_height: int = 0
+
+    @property
+    def size(self) -> str:
+        """The size to deliver as `WxH`, or `auto`."""
+        return f"{self.width}x{self.height}" if self.width else "auto"
+
+    @property
+    def canvas(self) -> str:
+        """The size to ask from the upstream as `WxH`, or `auto`."""
+        return f"{self.canvas_width}x{self.canvas_height}" if self.canvas_width else "auto"
+
+    @property
+    def exact(self) -> bool:
+        """True when the delivered file must measure width x height."""
+        return self.method in (PlanMethod.NATIVE, PlanMethod.CROP, PlanMethod.RESAMPLE)
+
+    def describe(self) -> str:
+        """Return the plan in words: `native`, `crop from 1824x1024`, ..."""
+        match self.method:
+            case PlanMethod.CROP:
+                return f"crop from {self.canvas}"
+            case PlanMethod.RESAMPLE:
+                return f"resample from {self.canvas} x{self.width / self.canvas_width:.4f}"
+            case PlanMethod.HINT:
+                return f"hint of {self.size}"
+            case _:
+                return str(self.method)
+
+
+class BlobRef(msgspec.Struct, frozen=True):
+    """A stored picture: lower-case hex SHA-256 of its bytes, length, format, pixels."""
+
+    digest: str
+    bytes: int
+    format: ImageFormat
+    width: int
+    height: int
+    has_alpha: bool = False
+
+
+class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One order as the caller means it, in canonical form; stored with its jobs.
+
+    `size` is `WxH` or `auto` (names such as `16:9@2K` are already resolved). Its encoding without
+    defaults is what the fingerprint of the retry-join rules is made of.
+    """
+
+    operation: Operation
+    channel: str
+    prompt: str
+    size: str = "auto"
+    quality: str | None = None
+    background: str | None = None
+    output_format: ImageFormat = "png"
+    output_compression: int | None = None
+    moderation: str | None = None
+    input_fidelity: str | None = None
+    inputs: tuple[BlobRef, ...] = ()
+    mask: BlobRef | None = None
+    n: int = 1
+    partial_images: int = 0
+    user: str | None = None
+
+
+class Quote(msgspec.Struct, frozen=True):
+    """What one request would cost and how its pixels are made; `price_micros` is per image."""
+
+    channel: str
+    size_plan: SizePlan
+    n: int
+    price_micros: Micros
+    total_micros: Micros
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """One upstream credential, as configured. `group` is its limiter group."""
+
+    name: str
+    upstream: str
+    group: str
+    channels: tuple[str, ...]
+    model: str = "gpt-image-2"
+    base_url: str = ""
+    api_key: Secret | None = None
+    images_per_minute: float | None = None
+    max_in_flight: int | None = None
+    edits: bool = True
+    connect_timeout_s: float = 5.0
+    first_byte_timeout_s: float = 240.0
+    idle_timeout_s: float = 20.0
+
+
+class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
+    """What an adapter is asked for one attempt: one image.
+
+    `size` is `WxH` or `auto`, in canvas pixels. `input_paths` are local files, in order, whose
+    formats are in `inputs`. `output_format` is what the upstream shall answer if it can.
+    """
+
+    job_id: str
+    operation: Operation
+    prompt: str
+    size: str
+    output_format: ImageFormat
+    quality: str | None = None
+    background: str | None = None
+    output_compression: int | None = None
+    moderation: str | None = None
+    input_fidelity: str | None = None
+    inputs: tuple[BlobRef, ...] = ()
+    input_paths: tuple[Path, ...] = ()
+    mask: BlobRef | None = None
+    mask_path: Path | None = None
+    partial_images: int = 0
+    user: str | None = None
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Tokens as OpenAI's images body counts them; all zero when the upstream is silent."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_text_tokens: int = 0
+    input_image_tokens: int = 0
+    output_text_tokens: int = 0
+    output_image_tokens: int = 0
+
+
+class Received(msgspec.Struct, frozen=True, kw_only=True):
+    """What a finished upstream call left: complete picture bytes, fsynced, at `path`."""
+
+    path: Path
+    digest: str
+    bytes: int
+    upstream_request_id: str | None = None
+    usage: Usage | None = None
+
+
+class JobFailure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a job failed, in wire words; stored with the job so that a replay says the same."""
+
+    status: int
+    type: str
+    code: str | None
+    message: str
+    param: str | None = None
+    should_retry: bool = False
+    retry_after_s: float | None = None
+    moderation_details: dict[str, object] | None = None
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Who a valid key speaks for."""
+
+    customer_id: str
+    key_id: str
+
+
+class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored result.
+
+    `id` is 128 random bits in hex, `link_ttl_s` the life of a fresh link, `link_epoch` the
+    customer's epoch (raising it ends all of the customer's links).
+    """
+
+    id: str
+    job_id: str
+    customer_id: str
+    blob: BlobRef
+    created_at: int
+    link_ttl_s: int
+    link_epoch: int
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One requested image, durable. Times in milliseconds since 1970."""
+
+    id: str
+    request_id: str
+    customer_id: str
+    key_id: str
+    n: int
+    state: JobState
+    stage: Stage | None
+    request: ImageRequest
+    size_plan: SizePlan
+    price_micros: Micros
+    reserve_id: str
+    epoch: int
+    deadline_at: int
+    created_at: int
+    started_at: int | None = None
+    completed_at: int | None = None
+    attempts: int = 0
+    image: ImageRecord | None = None
+    failure: JobFailure | None = None
+    usage: Usage | None = None
+    delivered_at: int | None = None
+
+
+class Balance(msgspec.Struct, frozen=True):
+    """A customer's money in micro-dollars; available = posted - held."""
+
+    posted_micros: Micros
+    held_micros: Micros
+    available_micros: Micros
+
+
+class StatementLine(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the statement; field order is the CSV's column order.
+
+    `created_at` is unix seconds. Settle lines are negative, free lines 0 with the reason,
+    top-ups positive; summing `amount_micros` gives the posted balance.
+    """
+
+    id: str
+    created_at: int
+    kind: str
+    job_id: str | None
+    request_id: str | None
+    channel: str | None
+    size: str | None
+    size_plan: str | None
+    amount_micros: Micros
+    balance_micros: Micros
+    reason: str
+    image_sha256: str | None
+    attempts: int | None
