@@ -271,7 +271,7 @@ class UpstreamError(Exception):
         final_status: HTTP status for the caller when this is the job's last word.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (the facts of one failed call)
         self,
         fault: FaultClass,
         code: str,

@@ -1,8 +1,9 @@
 """The seam to databases: transactions as functions.
 
-Work on the database is a plain function that takes a `Transaction`; it runs on the database's own thread,
-inside one transaction, and either all of it happens or none. SQL uses named parameters (`:name`), which both
-SQLite and Postgres adapters understand, and lives in the noun modules (ledger, jobs, customers).
+Work on the database is a plain function that takes a `Transaction`; it runs on the database's own
+thread, inside one transaction, and either all of it happens or none. SQL uses named parameters
+(`:name`), which both SQLite and Postgres adapters understand, and lives in the noun modules
+(ledger, jobs, customers).
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
+
+
+class UniqueViolation(Exception):
+    """A unique index refused a row: somebody else was first, or it is a re-run."""
 
 
 class Transaction(Protocol):

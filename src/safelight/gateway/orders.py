@@ -15,8 +15,8 @@ from safelight.types import Job, StatementLine
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Who sends a request and how it may join an earlier one.
 
-    `retry_count` is the SDK's `x-stainless-retry-count` (0 when absent), `route` the path, part of the
-    scope of an Idempotency-Key.
+    `retry_count` is the SDK's `x-stainless-retry-count` (0 when absent), `route` the path, part of
+    the scope of an Idempotency-Key.
     """
 
     customer_id: str
@@ -30,10 +30,12 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """An accepted request and its jobs as they stood at acceptance.
 
     `joined`: the jobs were started by an earlier request. `replayed`: they had all ended already.
+    `retry_count`: of the caller that this order was given to.
     """
 
     request_id: str
     jobs: tuple[Job, ...]
+    retry_count: int = 0
     joined: bool = False
     replayed: bool = False
 

@@ -1,6 +1,7 @@
 """The seam to blob stores: pictures under the SHA-256 of their bytes.
 
-A blob is written once and never changed. Implementations: `storage/disk.py` (an object store later).
+A blob is written once and never changed. Implementations: `storage/disk.py` (an object store
+later).
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ class BlobStore(Protocol):
         """
         ...
 
-    def read(self, digest: str, *, start: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+    def read(
+        self, digest: str, *, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[bytes]:
         """Yield the blob's bytes in chunks of at most 192 KiB (a multiple of 3), from `start`.
 
         Raises:

@@ -1,9 +1,9 @@
 """The seam to image APIs: what an adapter is given and what it must answer.
 
-An adapter is one class, named by an entry point of group `safelight.upstreams`. It makes one call for
-one image, writes the picture to the spool path while it arrives, and ends with `Received` or with one
-typed `UpstreamError`; no other exception leaves it (but `asyncio.CancelledError`). It knows nothing of
-jobs, money, retries or pools.
+An adapter is one class, named by an entry point of group `safelight.upstreams`. It makes one call
+for one image, writes the picture to the spool path while it arrives, and ends with `Received` or
+with one typed `UpstreamError`; no other exception leaves it (but `asyncio.CancelledError`). It
+knows nothing of jobs, money, retries or pools.
 """
 
 from __future__ import annotations

@@ -1,0 +1,361 @@
+"""The composition root: the only file that names concrete parts and puts them together.
+
+Owns start and stop: the data folder and its lock, the first customer, recovery before the first
+request, the drain at the end. Also the office: what the operator's commands do on a data folder,
+whether a server runs on it or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import uvicorn
+
+from safelight import customers, ledger, telemetry
+from safelight.api import make_asgi
+from safelight.api.context import Services
+from safelight.api.server import uvicorn_config
+from safelight.channels import Channels
+from safelight.clock import Clock, SystemClock
+from safelight.config import Config
+from safelight.db import Database, Transaction
+from safelight.db.sqlite import SqliteDatabase
+from safelight.errors import ConfigError
+from safelight.gateway import Gateway
+from safelight.gateway.audit import audit
+from safelight.gateway.reading import statement_page
+from safelight.gateway.recovery import recover
+from safelight.gateway.running import Parts
+from safelight.gateway.spooling import SpoolFolder
+from safelight.images import PixelWorker
+from safelight.keyring import Keyring
+from safelight.links import Links
+from safelight.money import dollars_to_micros
+from safelight.pool import Pool
+from safelight.storage.disk import DiskStore
+from safelight.types import Balance, Micros, StatementLine
+from safelight.upstreams import Upstream, load_upstream
+
+log = logging.getLogger("safelight.app")
+
+DATABASE_FILE = "safelight.db"
+ABANDON_S = 10.0
+"""After the drain, how long answers to callers that still wait may take to be written."""
+
+
+class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a started server is; `first_key` only on the first start of a data folder."""
+
+    url: str
+    first_key: str | None
+    customer: str | None
+    credit_micros: Micros
+    channels: tuple[str, ...]
+    accounts: tuple[str, ...]
+    recovered_jobs: int
+    warnings: tuple[str, ...] = ()
+
+
+class App:
+    """Everything that one server process needs, put together."""
+
+    def __init__(self, config: Config, clock: Clock) -> None:
+        data = config.data_dir
+        self.config = config
+        self.clock = clock
+        self.owner = f"{os.getpid()}-{secrets.token_hex(6)}"
+        self.keyring = Keyring.load_or_create(data)
+        self.db: Database = SqliteDatabase(data / DATABASE_FILE, clock)
+        self.channels = Channels(config.channels)
+        self.upstreams: dict[str, Upstream] = {
+            name: load_upstream(name, clock)
+            for name in sorted({account.upstream for account in config.accounts})
+        }
+        self.parts = Parts(
+            db=self.db,
+            pool=Pool(config.accounts, clock),
+            storage=DiskStore(data / "blobs"),
+            pixels=PixelWorker(),
+            channels=self.channels,
+            upstreams=self.upstreams,
+            spool=SpoolFolder(data / "spool"),
+            clock=clock,
+        )
+        self.gateway = Gateway(
+            self.parts,
+            owner=self.owner,
+            pepper=self.keyring.pepper(),
+            max_file_bytes=config.server.max_file_bytes,
+            min_free_bytes=config.storage.min_free_bytes,
+            max_in_flight=config.server.max_in_flight,
+        )
+        self.services = Services(
+            gateway=self.gateway,
+            channels=self.channels,
+            links=Links(self.keyring, clock),
+            storage=self.parts.storage,
+            clock=clock,
+            config=config,
+            spool_dir=_emptied(data / "uploads"),
+        )
+        self.asgi = make_asgi(self.services)
+
+    async def start(self) -> int:
+        """Continue what an earlier process left, then accept orders; return how many jobs."""
+        recovered = await recover(self.gateway, self.parts, owner=self.owner)
+        self.gateway.accepting = True
+        return recovered
+
+    async def stop(self, drain_s: float) -> int:
+        """Drain, then close everything; return how many jobs are left to the next start."""
+        left = await self.gateway.drain(drain_s)
+        for upstream in self.upstreams.values():
+            await upstream.close()
+        self.parts.pixels.close()
+        await self.db.close()
+        return left
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers, telling when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_listening: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `serve`: draining comes before the connections are closed."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then say on which port."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_listening(self.servers[0].sockets[0].getsockname()[1])
+
+
+def serve(config: Config, *, on_ready: Callable[[ServerInfo], None]) -> int:
+    """Run a server until SIGINT or SIGTERM; return the exit code.
+
+    Raises:
+        ConfigError: the data folder is in use, or the port is.
+    """
+    telemetry.configure()
+    with _locked(config.data_dir), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_serve(config, on_ready))
+
+
+async def _serve(config: Config, on_ready: Callable[[ServerInfo], None]) -> int:
+    app = App(config, SystemClock())
+    first_key = await _first_customer(app)
+    recovered = await app.start()
+
+    def listening(port: int) -> None:
+        on_ready(_server_info(config, port, first_key=first_key, recovered=recovered))
+
+    server = _Server(uvicorn_config(app.asgi, config), listening)
+    stopping: list[asyncio.Task[int]] = []
+
+    def stop() -> None:
+        if stopping:  # the second signal: leave now, the next start goes on
+            server.force_exit = True
+            stopping[0].cancel()
+        else:
+            log.warning("draining", extra={"jobs": app.gateway.running})
+            stopping.append(asyncio.create_task(_drain(app, server)))
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    try:
+        await server.serve()
+    except SystemExit:  # uvicorn's word for "cannot bind"
+        raise ConfigError(
+            f"cannot listen on {config.server.host}:{config.server.port}; is it in use? "
+            "Choose another with --port or [server] port."
+        ) from None
+    finally:
+        await app.stop(0)
+    return 0
+
+
+async def _drain(app: App, server: _Server) -> int:
+    """Refuse new orders, let running jobs finish, then let the server close its connections."""
+    app.gateway.accepting = False
+    try:
+        return await app.gateway.drain(app.config.server.drain_s)
+    finally:
+        server.should_exit = True
+
+
+def _server_info(config: Config, port: int, *, first_key: str | None, recovered: int) -> ServerInfo:
+    host = config.server.host
+    shown = f"[{host}]" if ":" in host else host
+    return ServerInfo(
+        url=f"http://{shown}:{port}",
+        first_key=first_key,
+        customer=config.billing.first_customer if first_key else None,
+        credit_micros=dollars_to_micros(config.billing.first_credit) if first_key else 0,
+        channels=tuple(config.channels),
+        accounts=tuple(account.name for account in config.accounts),
+        recovered_jobs=recovered,
+        warnings=config.warnings,
+    )
+
+
+async def _first_customer(app: App) -> str | None:
+    """On the first start, make a customer with credit; return its key."""
+    billing = app.config.billing
+    if await app.db.read(customers.any_customer):
+        return None
+    office = Office(app.db, app.keyring)
+    credit = dollars_to_micros(billing.first_credit)
+    return await office.create_customer_key(billing.first_customer, credit)
+
+
+class Office:
+    """What an operator's commands do with customers, keys and money."""
+
+    def __init__(self, db: Database, keyring: Keyring) -> None:
+        self._db = db
+        self._pepper = keyring.pepper()
+
+    async def create_customer_key(self, name: str, credit_micros: Micros) -> str:
+        """Make a key for the customer `name`, whom it makes if there is none, with credit."""
+        key, key_id = customers.new_key()
+        customer_id = f"cus_{secrets.token_hex(8)}"
+
+        def work(tx: Transaction) -> None:
+            owner = customers.find_customer(tx, name)
+            if owner is None:
+                owner = customer_id
+                customers.create_customer(tx, customer_id=owner, name=name)
+                ledger.open_balance(tx, owner)
+            customers.add_key(
+                tx, key=key, key_id=key_id, customer_id=owner, name=name, pepper=self._pepper
+            )
+            if credit_micros > 0:
+                _topup(tx, owner, credit_micros, "first credit")
+
+        await self._db.write(work)
+        return key
+
+    async def list_keys(self) -> list[customers.KeyInfo]:
+        """Return every key, oldest first."""
+        return await self._db.read(customers.list_keys)
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """End a key; False when there is no such key in use."""
+        return await self._db.write(lambda tx: customers.revoke_key(tx, key_id))
+
+    async def credit(self, customer: str, amount_micros: Micros, reason: str) -> Balance:
+        """Top up a customer, or correct the balance downwards with a negative amount.
+
+        Raises:
+            LookupError: no such customer.
+            ledger.WouldOverdraw: less than that is available.
+        """
+
+        def work(tx: Transaction) -> Balance:
+            customer_id = _customer(tx, customer)
+            if amount_micros > 0:
+                _topup(tx, customer_id, amount_micros, reason)
+            else:
+                ledger.adjust(
+                    tx,
+                    transfer_id=f"tr_{secrets.token_hex(12)}",
+                    customer_id=customer_id,
+                    amount_micros=amount_micros,
+                    actor="operator",
+                    reason=reason,
+                )
+            return ledger.balance(tx, customer_id)
+
+        return await self._db.write(work)
+
+    async def statement(self, customer: str) -> tuple[StatementLine, ...]:
+        """Return every statement line of a customer.
+
+        Raises:
+            LookupError: no such customer.
+        """
+
+        def work(tx: Transaction) -> tuple[StatementLine, ...]:
+            page = statement_page(tx, _customer(tx, customer), after=None, limit=2**31)
+            return page.lines
+
+        return await self._db.read(work)
+
+    async def audit(self) -> list[str]:
+        """Return what in the books does not fit together; empty means sound."""
+        return await self._db.read(audit)
+
+
+@contextlib.asynccontextmanager
+async def open_office(data_dir: Path) -> AsyncIterator[Office]:
+    """Open a data folder for an operator's command, whether a server runs on it or not."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    db = SqliteDatabase(data_dir / DATABASE_FILE, SystemClock())
+    try:
+        yield Office(db, Keyring.load_or_create(data_dir))
+    finally:
+        await db.close()
+
+
+def _customer(tx: Transaction, name: str) -> str:
+    found = customers.find_customer(tx, name)
+    if found is None:
+        raise LookupError(f"no customer is named {name!r}")
+    return found
+
+
+def _topup(tx: Transaction, customer_id: str, amount_micros: Micros, reason: str) -> None:
+    ledger.topup(
+        tx,
+        transfer_id=f"tr_{secrets.token_hex(12)}",
+        customer_id=customer_id,
+        amount_micros=amount_micros,
+        actor="operator",
+        reason=reason,
+    )
+
+
+def _emptied(folder: Path) -> Path:
+    """Return a folder without what an earlier process left in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        path.unlink()
+    return folder
+
+
+@contextlib.contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Hold the data folder: two servers on one folder would run each other's jobs."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "serve.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"another safelight serve runs on {data_dir}; stop it or choose another --data"
+            ) from None
+        yield
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop  # noqa: PLC0415  (absent on Windows)
+    except ImportError:
+        return asyncio.new_event_loop
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

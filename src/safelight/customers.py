@@ -1,0 +1,171 @@
+"""Customers and their keys: who pays, and how they prove who they are.
+
+Keys look like `sl_live_` + 8 characters of public id + 32 of secret (190 bits) + 6 of checksum,
+base62: a typo or a made-up key is refused without a look at the database, and secret scanners can
+recognise ours. Stored is only HMAC-SHA256(pepper, key); with that much entropy a slow password hash
+would protect nothing more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import zlib
+
+import msgspec
+
+from safelight.db import Transaction, UniqueViolation
+from safelight.errors import AuthenticationFailed
+from safelight.types import Identity
+
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PREFIX = "sl_live_"
+_ID_CHARS, _SECRET_CHARS, _SUM_CHARS = 8, 32, 6
+
+
+class KeyInfo(msgspec.Struct, frozen=True):
+    """A key as lists show it; `balance_micros` is its customer's available money."""
+
+    id: str
+    customer: str
+    name: str
+    last4: str
+    created_at: int
+    revoked_at: int | None
+    balance_micros: int
+
+
+class NameTaken(Exception):
+    """A customer of that name exists."""
+
+
+def new_key() -> tuple[str, str]:
+    """Return a fresh key and its public id."""
+    key_id = _random(_ID_CHARS)
+    body = _PREFIX + key_id + _random(_SECRET_CHARS)
+    return body + _checksum(body), key_id
+
+
+def well_formed(key: str) -> bool:
+    """Return whether the key's prefix, length and checksum are right."""
+    if len(key) != len(_PREFIX) + _ID_CHARS + _SECRET_CHARS + _SUM_CHARS:
+        return False
+    body, checksum = key[:-_SUM_CHARS], key[-_SUM_CHARS:]
+    return (
+        body.startswith(_PREFIX)
+        and key.isascii()
+        and hmac.compare_digest(checksum, _checksum(body))
+    )
+
+
+def digest(key: str, pepper: bytes) -> bytes:
+    """Return what is stored of a key."""
+    return hmac.new(pepper, key.encode(), hashlib.sha256).digest()
+
+
+def refused() -> AuthenticationFailed:
+    """Return the one answer for every key that is not valid."""
+    return AuthenticationFailed(
+        "Incorrect API key provided. Send it as 'Authorization: Bearer sl_live_...'; "
+        "ask your operator for a key (safelight keys create)."
+    )
+
+
+def create_customer(tx: Transaction, *, customer_id: str, name: str) -> None:
+    """Insert a customer.
+
+    Raises:
+        NameTaken: another customer has the name.
+    """
+    try:
+        tx.execute(
+            "INSERT INTO customer (id, name, created_at) VALUES (:id, :name, :now)",
+            {"id": customer_id, "name": name, "now": tx.now_ms},
+        )
+    except UniqueViolation as error:
+        raise NameTaken(name) from error
+
+
+def find_customer(tx: Transaction, name: str) -> str | None:
+    """Return the id of the customer of that name, or None."""
+    row = tx.one("SELECT id FROM customer WHERE name = :name", {"name": name})
+    return None if row is None else str(row["id"])
+
+
+def any_customer(tx: Transaction) -> bool:
+    """Return whether there is a customer at all (False on the first start)."""
+    return tx.one("SELECT 1 FROM customer LIMIT 1") is not None
+
+
+def add_key(
+    tx: Transaction, *, key: str, key_id: str, customer_id: str, name: str, pepper: bytes
+) -> None:
+    """Store what is needed to recognise a key."""
+    tx.execute(
+        "INSERT INTO api_key (id, customer_id, name, digest, last4, created_at) "
+        "VALUES (:id, :customer, :name, :digest, :last4, :now)",
+        {
+            "id": key_id,
+            "customer": customer_id,
+            "name": name,
+            "digest": digest(key, pepper),
+            "last4": key[-4:],
+            "now": tx.now_ms,
+        },
+    )
+
+
+def authenticate(tx: Transaction, key_digest: bytes) -> Identity:
+    """Return who a key's digest speaks for.
+
+    Raises:
+        AuthenticationFailed: no such key, or it is revoked: one answer for both.
+    """
+    row = tx.one(
+        "SELECT id, customer_id, digest FROM api_key WHERE digest = :digest AND revoked_at IS NULL",
+        {"digest": key_digest},
+    )
+    if row is None or not hmac.compare_digest(row["digest"], key_digest):
+        raise refused()
+    return Identity(customer_id=row["customer_id"], key_id=row["id"])
+
+
+def revoke_key(tx: Transaction, key_id: str) -> bool:
+    """End a key; return False when there is no such key in use."""
+    return bool(
+        tx.execute(
+            "UPDATE api_key SET revoked_at = :now WHERE id = :id AND revoked_at IS NULL",
+            {"id": key_id, "now": tx.now_ms},
+        )
+    )
+
+
+def list_keys(tx: Transaction) -> list[KeyInfo]:
+    """Return every key, oldest first."""
+    rows = tx.all(
+        "SELECT k.id, c.name AS customer, k.name, k.last4, k.created_at, k.revoked_at, "
+        "b.posted_micros - b.held_micros AS balance_micros FROM api_key k "
+        "JOIN customer c ON c.id = k.customer_id JOIN balance b ON b.customer_id = c.id "
+        "ORDER BY k.created_at, k.id"
+    )
+    return [KeyInfo(**dict(row)) for row in rows]
+
+
+def raise_link_epoch(tx: Transaction, customer_id: str) -> None:
+    """End every link of a customer that was signed until now."""
+    tx.execute(
+        "UPDATE customer SET link_epoch = link_epoch + 1 WHERE id = :id", {"id": customer_id}
+    )
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_BASE62) for _ in range(length))
+
+
+def _checksum(body: str) -> str:
+    number, text = zlib.crc32(body.encode()), ""
+    for _ in range(_SUM_CHARS):
+        number, digit = divmod(number, 62)
+        text = _BASE62[digit] + text
+    return text

@@ -1,0 +1,378 @@
+"""The verb: accept an order, run its jobs, give out the results.
+
+Owns all control flow between a parsed request and its answer; knows no HTTP. `joining` decides what
+is a retry, `running` brings one job to its end, `recovery` continues what an earlier process left,
+`reading` answers questions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from safelight import jobs, ledger
+from safelight.db import Transaction, UniqueViolation
+from safelight.errors import DeadlineExceeded, Unavailable
+from safelight.gateway import joining
+from safelight.gateway.failures import failure_error
+from safelight.gateway.orders import Caller, Event, Order
+from safelight.gateway.reading import Reading
+from safelight.gateway.running import Answer, Parts, Run
+from safelight.gateway.watch import Abandoned, Watch
+from safelight.images import check_input, describe
+from safelight.types import BlobRef, ImageRequest, Job, Quote
+
+__all__ = ["Attachment", "Gateway", "failure_error"]
+
+log = logging.getLogger("safelight.gateway")
+
+WATERMARK_LIFE_S = 5.0
+"""How long a look at the free disk space counts."""
+
+
+class Attachment:
+    """One caller waiting for one order."""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def delivered(self) -> None:
+        """Say that the whole answer was written to a caller who was still there."""
+        self.done = True
+
+
+class Gateway(Reading):
+    """Accepts orders and runs their jobs.
+
+    Args:
+        parts: rooms below.
+        owner: name of this process, for leases and attachments.
+        max_file_bytes: largest input picture.
+        min_free_bytes: below this much free space nothing is accepted.
+        max_in_flight: most jobs that run at once in this process.
+        pepper: secret under which keys are stored.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        owner: str,
+        pepper: bytes,
+        max_file_bytes: int,
+        min_free_bytes: int,
+        max_in_flight: int,
+    ) -> None:
+        super().__init__(parts.db, parts.clock, pepper)
+        self._parts = parts
+        self._owner = owner
+        self._max_file_bytes = max_file_bytes
+        self._min_free_bytes = min_free_bytes
+        self._max_in_flight = max_in_flight
+        self._watch = Watch(parts.spool.clear)
+        self._freed = asyncio.Event()
+        self._detached = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._free_checked_at = float("-inf")
+        self._free_bytes = 0
+        self.accepting = False
+
+    @property
+    def ready(self) -> bool:
+        """Whether new orders are accepted."""
+        return self.accepting
+
+    @property
+    def running(self) -> int:
+        """How many jobs run in this process now."""
+        return len(self._tasks)
+
+    # --- before spending -------------------------------------------------------------------
+
+    def check(self, request: ImageRequest, *, given: frozenset[str], stream: bool = False) -> None:
+        """Refuse by name what the channel does not serve.
+
+        Raises:
+            InvalidRequest: with the parameter at fault.
+        """
+        self._parts.channels.check(request, given=given, stream=stream)
+
+    def quote(self, request: ImageRequest) -> Quote:
+        """Return price and size plan of a request that `check` accepts."""
+        return self._parts.channels.quote(request)
+
+    async def stage_input(self, path: Path, *, param: str) -> BlobRef:
+        """Check a caller's picture and keep it, so that its job survives a crash.
+
+        Raises:
+            InvalidImage: it is no usable picture; names `param`.
+        """
+        await asyncio.to_thread(check_input, path, max_bytes=self._max_file_bytes, param=param)
+        blob = await asyncio.to_thread(describe, path)
+        await self._parts.storage.put(path, blob.digest)
+        return blob
+
+    # --- orders ----------------------------------------------------------------------------
+
+    async def submit(
+        self,
+        request: ImageRequest,
+        caller: Caller,
+        *,
+        given: frozenset[str],
+        stream: bool = False,
+    ) -> Order:
+        """Accept an order, or join the one it is a retry of. When this returns it is durable.
+
+        Raises:
+            InvalidRequest: the channel does not serve it.
+            InsufficientBalance: nothing was written.
+            IdempotencyKeyReused: the key belongs to another body.
+            Unavailable: draining, at the bound of jobs in flight, or the disk is nearly full.
+        """
+        self.check(request, given=given, stream=stream)
+        await self._admit_at_all()
+        digest = joining.fingerprint(request, caller.route)
+        try:
+            return await self._place(request, caller, digest, patient=True)
+        except joining.Busy:
+            # The old connection is usually seen closing at any moment; a proxy may hide it.
+            await self._someone_detaches()
+            return await self._place(request, caller, digest, patient=False)
+
+    async def _someone_detaches(self) -> None:
+        self._detached.clear()
+        try:
+            await asyncio.wait_for(self._detached.wait(), joining.JOIN_GRACE_S)
+        except TimeoutError:
+            return
+
+    async def _place(
+        self, request: ImageRequest, caller: Caller, digest: bytes, *, patient: bool
+    ) -> Order:
+        quote = self.quote(request)
+        try:
+            order = await self._parts.db.write(
+                lambda tx: self._join_or_insert(tx, request, caller, digest, quote, patient=patient)
+            )
+        except UniqueViolation:
+            # Another process inserted the same Idempotency-Key a moment ago: join that one.
+            order = await self._parts.db.write(
+                lambda tx: self._join_or_insert(tx, request, caller, digest, quote, patient=patient)
+            )
+        if not order.joined:
+            for job in order.jobs:
+                self.start(job, live=True)
+        return order
+
+    def _join_or_insert(
+        self,
+        tx: Transaction,
+        request: ImageRequest,
+        caller: Caller,
+        digest: bytes,
+        quote: Quote,
+        *,
+        patient: bool,
+    ) -> Order:
+        order, retry_of = None, None
+        if caller.idempotency_key is not None:
+            order, retry_of = joining.by_key(
+                tx, caller, digest, now_ms=tx.now_ms, owner=self._owner
+            )
+        elif caller.retry_count > 0:
+            order, retry_of = joining.by_retry_count(
+                tx, caller, digest, now_ms=tx.now_ms, owner=self._owner, patient=patient
+            )
+        if order is not None:
+            return order
+        row = jobs.RequestRow(
+            id=f"req_{secrets.token_hex(12)}",
+            customer_id=caller.customer_id,
+            key_id=caller.key_id,
+            route=caller.route,
+            fingerprint=digest,
+            idempotency_key=caller.idempotency_key,
+            retry_of=retry_of,
+            retry_count=caller.retry_count,
+            attached_by=self._owner,
+            n=request.n,
+            created_at=tx.now_ms,
+            delivered_at=None,
+        )
+        jobs.insert_request(tx, row)
+        for n in range(request.n):
+            self._insert_job(tx, row, n, request, quote)
+        return Order(
+            request_id=row.id, jobs=jobs.jobs_of(tx, row.id), retry_count=caller.retry_count
+        )
+
+    def _insert_job(
+        self, tx: Transaction, row: jobs.RequestRow, n: int, request: ImageRequest, quote: Quote
+    ) -> None:
+        """Hold the price of one image and insert its job, leased to this process."""
+        job_id, reserve_id = f"job_{secrets.token_hex(12)}", f"tr_{secrets.token_hex(12)}"
+        ledger.reserve(
+            tx,
+            transfer_id=reserve_id,
+            customer_id=row.customer_id,
+            job_id=job_id,
+            amount_micros=quote.price_micros,
+            actor=f"key:{row.key_id}",
+        )
+        policy = self._parts.channels.get(request.channel)
+        jobs.insert_job(
+            tx,
+            job_id=job_id,
+            request=row,
+            n=n,
+            order=request,
+            size_plan=quote.size_plan,
+            price_micros=quote.price_micros,
+            reserve_id=reserve_id,
+            lease_owner=self._owner,
+            deadline_at=tx.now_ms + round(policy.deadline_s * 1000),
+        )
+
+    async def _admit_at_all(self) -> None:
+        if not self.accepting:
+            raise Unavailable(
+                "The gateway is shutting down; send the request again in a moment.",
+                code="shutting_down",
+                retry_after_s=2,
+                should_retry=True,
+            )
+        if self.running >= self._max_in_flight:
+            raise Unavailable(
+                "The gateway has as many jobs in flight as it may; send the request again.",
+                code="too_many_in_flight",
+                retry_after_s=5,
+                should_retry=True,
+            )
+        now = self._parts.clock.monotonic()
+        if now - self._free_checked_at > WATERMARK_LIFE_S:
+            self._free_checked_at = now
+            self._free_bytes = await self._parts.storage.free_bytes()
+        if self._free_bytes < self._min_free_bytes:
+            raise Unavailable(
+                "The gateway's disk is nearly full; nothing new is accepted. Tell your operator.",
+                code="storage_full",
+            )
+
+    # --- running ---------------------------------------------------------------------------
+
+    def start(self, job: Job, *, live: bool, answer: Answer | None = None) -> None:
+        """Run a job that is leased to this process, in the background."""
+        self._watch.open(job.id)
+        task = asyncio.create_task(self._run(job, live=live, answer=answer), name=job.id)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, job: Job, *, live: bool, answer: Answer | None) -> None:
+        run = Run(self._parts, self._watch, self._freed, job, live=live)
+        try:
+            await run.run(answer)
+        except Exception:  # the job must end, and its hold with it, whatever went wrong here
+            log.exception("job failed inside the gateway", extra={"job_id": job.id})
+            await run.fail_internally()
+        finally:
+            self._watch.abandon(job.id)
+
+    async def drain(self, seconds: float) -> int:
+        """Accept nothing more, give running jobs `seconds`, then leave the rest to the next start.
+
+        Returns:
+            How many jobs were left unfinished; they keep their rows, holds and spool files.
+        """
+        self.accepting = False
+        tasks = set(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+        left = [task for task in tasks if not task.done()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        return len(left)
+
+    # --- waiting ---------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def attached(self, order: Order) -> AsyncIterator[Attachment]:
+        """Wait as one caller of an order; leaving undelivered lets a retry claim it."""
+        attachment = Attachment()
+        try:
+            yield attachment
+        finally:
+            # Shielded: a disconnect cancels the handler, but the order must not look attached.
+            await asyncio.shield(self._detach(order, delivered=attachment.done))
+
+    async def _detach(self, order: Order, *, delivered: bool) -> None:
+        def leave(tx: Transaction) -> None:
+            if delivered:
+                jobs.deliver_request(tx, order.request_id)
+            else:
+                jobs.detach_request(tx, order.request_id, retry_count=order.retry_count)
+
+        await self._parts.db.write(leave)
+        if not delivered:
+            self._detached.set()
+
+    async def wait(self, order: Order, *, timeout_s: float | None = None) -> tuple[Job, ...]:
+        """Return the order's jobs when all have ended.
+
+        Raises:
+            DeadlineExceeded: `timeout_s` passed; the jobs go on.
+            Unavailable: the process is leaving; the next one goes on with the jobs.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                return tuple([await self._end(job) for job in order.jobs])
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "The picture is not finished yet; the job goes on. Send the request again to "
+                f"collect it, or look at GET /v1/jobs/{order.jobs[0].id}.",
+                retry_after_s=1,
+            ) from None
+
+    async def _end(self, job: Job) -> Job:
+        if job.state.terminal:
+            return job
+        future = self._watch.end_of(job.id)
+        if future is not None:
+            try:
+                return await asyncio.shield(future)
+            except asyncio.CancelledError:
+                if future.cancelled():
+                    raise _leaving(job) from None
+                raise
+        # It ended between the transaction that joined it and now.
+        return await self.job(job.customer_id, job.id)
+
+    async def events(self, order: Order) -> AsyncIterator[Event]:
+        """Yield partial images and ends of the order's jobs until all have ended."""
+        running, ended = [], []
+        for job in order.jobs:
+            if not job.state.terminal and self._watch.end_of(job.id) is not None:
+                running.append(job.id)
+            elif job.state.terminal:
+                ended.append(job)
+            else:
+                ended.append(await self.job(job.customer_id, job.id))
+        try:
+            async for event in self._watch.events(running, ended):
+                yield event
+        except Abandoned:
+            raise _leaving(order.jobs[0]) from None
+
+
+def _leaving(job: Job) -> Unavailable:
+    return Unavailable(
+        f"The gateway is restarting; job {job.id} goes on. Send the request again to collect it.",
+        code="shutting_down",
+        retry_after_s=2,
+        should_retry=True,
+    )

@@ -1,0 +1,139 @@
+"""What a failed attempt becomes: the next attempt, or the job's last word.
+
+Owns the table from fault class to policy and the translation between the three forms of a failure:
+an attempt's `UpstreamError`, the job's stored `JobFailure`, and the caller's `SafelightError`. The
+classes are those of the failure catalogue (docs/failures.md).
+"""
+
+from __future__ import annotations
+
+from safelight.errors import FaultClass, SafelightError, UpstreamError
+from safelight.types import JobFailure
+
+BAD_OUTPUT_MAX = 2
+"""Attempts that may answer an unusable picture: the first and one elsewhere."""
+
+MAX_RETRY_AFTER_S = 60.0
+"""SDKs before 2.52 ignore a longer Retry-After."""
+
+
+def worth_retrying(error: UpstreamError, *, attempts: int, bad_outputs: int, maximum: int) -> bool:
+    """Return whether another attempt may hide this fault."""
+    if error.fault is FaultClass.CLIENT or attempts >= maximum:
+        return False
+    return not (error.fault is FaultClass.BAD_OUTPUT and bad_outputs >= BAD_OUTPUT_MAX)
+
+
+def final_failure(error: UpstreamError, *, retried: bool) -> JobFailure:
+    """Return the job's last word after `error`.
+
+    Args:
+        error: the last attempt's fault.
+        retried: whether the gateway has used its own attempts; then the SDK shall not add its own.
+    """
+    if error.fault is FaultClass.CLIENT:
+        kind = "invalid_request_error"
+        if error.code == "moderation_blocked":
+            kind = "image_generation_user_error"
+        return JobFailure(
+            status=error.final_status if error.final_status < 500 else 400,
+            type=kind,
+            code=error.code,
+            message=error.message,
+            param=error.param,
+            moderation_details=error.moderation_details,
+        )
+    if error.fault is FaultClass.THROTTLED:
+        return JobFailure(
+            status=429,
+            type="requests",
+            code="rate_limit_exceeded",
+            message="The upstream's rate limit is reached; wait and send the request again.",
+            should_retry=not retried,
+            retry_after_s=error.retry_after_s,
+        )
+    if error.fault in (FaultClass.QUOTA, FaultClass.AUTH):
+        return unavailable("pool_exhausted", "No account can serve this now; tell your operator.")
+    if error.fault is FaultClass.CAPABILITY:
+        return unavailable("model_unavailable", "No account serves this model; tell your operator.")
+    return JobFailure(
+        status=error.final_status,
+        type="server_error",
+        code=error.code,
+        message=f"{error.message} Nothing was charged; send the request again.",
+        should_retry=not retried,
+        retry_after_s=error.retry_after_s,
+    )
+
+
+def unavailable(code: str, message: str) -> JobFailure:
+    """Return a 503 that no retry of the SDK can mend."""
+    return JobFailure(status=503, type="service_unavailable_error", code=code, message=message)
+
+
+def out_of_time() -> JobFailure:
+    """Return the failure of a job whose deadline passed."""
+    return JobFailure(
+        status=504,
+        type="server_error",
+        code="deadline_exceeded",
+        message="No upstream finished the picture before the deadline. Nothing was charged.",
+        should_retry=True,
+    )
+
+
+def busy(wait_s: float) -> JobFailure:
+    """Return the failure of a job that would not get a turn before its deadline."""
+    return JobFailure(
+        status=429,
+        type="requests",
+        code="rate_limit_exceeded",
+        message=f"All accounts are at their limit; the next is free in {wait_s:.0f} s. "
+        "Nothing was charged.",
+        should_retry=True,
+        retry_after_s=wait_s,
+    )
+
+
+def storage_full() -> JobFailure:
+    """Return the failure of a job whose picture could not be kept."""
+    return JobFailure(
+        status=503,
+        type="service_unavailable_error",
+        code="storage_full",
+        message="The picture could not be stored; the operator must free space. "
+        "Nothing was charged.",
+    )
+
+
+def internal() -> JobFailure:
+    """Return the failure of a job that hit a fault of our own."""
+    return JobFailure(
+        status=500,
+        type="server_error",
+        code="internal_error",
+        message="The gateway failed on this job; its id finds the cause in the log. "
+        "Nothing was charged.",
+        should_retry=True,
+    )
+
+
+def is_retryable(failure: JobFailure) -> bool:
+    """Return whether a new order of the same body may end otherwise (it frees the key)."""
+    return failure.status >= 500 or failure.status == 429
+
+
+def failure_error(failure: JobFailure) -> SafelightError:
+    """Return the error a caller sees for a failed job."""
+    wait = failure.retry_after_s
+    error = SafelightError(
+        failure.message,
+        code=failure.code,
+        param=failure.param,
+        retry_after_s=None if wait is None else min(max(wait, 1.0), MAX_RETRY_AFTER_S),
+        should_retry=failure.should_retry,
+        moderation_details=failure.moderation_details,
+    )
+    error.status = failure.status
+    error.type = failure.type
+    return error

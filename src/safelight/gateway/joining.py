@@ -1,0 +1,134 @@
+"""Which earlier request a new one is a retry of: the rule that makes one order one image.
+
+Two ways to be recognised. An `Idempotency-Key` names the order. Without one, the SDK's
+`x-stainless-retry-count` above zero with the same key and an equal body is the retry of an order
+whose caller has left. Equal bodies without either are two orders.
+
+Retries map one to one onto the attempts they repeat: a retry with count k may only claim a request
+whose newest caller had a lower count, and each claim raises that count in a compare-and-set. So of
+fifty identical orders in flight, fifty retries collect fifty different pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from safelight import jobs
+from safelight.db import Transaction
+from safelight.errors import IdempotencyKeyReused
+from safelight.gateway.failures import is_retryable
+from safelight.gateway.orders import Caller, Order
+from safelight.types import ImageRequest, Job, JobState
+
+JOIN_WINDOW_MS = 15 * 60 * 1000
+"""A retry joins a request of at most this age."""
+KEY_LIFE_MS = 24 * 3600 * 1000
+"""An Idempotency-Key is remembered this long after its last job ended."""
+JOIN_GRACE_S = 1.0
+"""How long a retry waits for the old connection of its order to be seen closing."""
+
+
+def fingerprint(request: ImageRequest, route: str) -> bytes:
+    """Return the digest of what is ordered: route, fields with defaults, digests of the inputs."""
+    return hashlib.sha256(route.encode() + b"\0" + msgspec.json.encode(request)).digest()
+
+
+class Busy(Exception):
+    """Only requests whose caller is still connected could be joined."""
+
+
+def by_key(
+    tx: Transaction, caller: Caller, digest: bytes, *, now_ms: int, owner: str
+) -> tuple[Order | None, str | None]:
+    """Find the order of the caller's Idempotency-Key.
+
+    Returns:
+        The order to join, or None, and then the id of the failed request that the new one retries.
+
+    Raises:
+        IdempotencyKeyReused: the key belongs to another body.
+    """
+    assert caller.idempotency_key is not None
+    request = jobs.request_by_idempotency_key(
+        tx, caller.customer_id, caller.route, caller.idempotency_key
+    )
+    if request is None:
+        return None, None
+    members = jobs.jobs_of(tx, request.id)
+    if _ended_before(members, now_ms - KEY_LIFE_MS):
+        jobs.free_idempotency_key(tx, request.id)
+        return None, None
+    if request.fingerprint != digest:
+        raise IdempotencyKeyReused(
+            "This Idempotency-Key was used with another request body; send a new key for a new "
+            "order.",
+            param="Idempotency-Key",
+        )
+    if _may_be_ordered_again(members):
+        jobs.free_idempotency_key(tx, request.id)
+        return None, request.id
+    jobs.claim_request(tx, request, owner=owner, retry_count=request.retry_count)
+    return _joined(request.id, members, request.retry_count), None
+
+
+def by_retry_count(
+    tx: Transaction, caller: Caller, digest: bytes, *, now_ms: int, owner: str, patient: bool
+) -> tuple[Order | None, str | None]:
+    """Find and claim the order that the SDK's own retry repeats.
+
+    Args:
+        tx: a transaction that may write.
+        caller: who retries.
+        digest: fingerprint of the body.
+        now_ms: the present.
+        owner: this process.
+        patient: True to take only requests whose caller is known to be gone; False to take one
+            whose old connection was not seen closing (a proxy may keep it open).
+
+    Raises:
+        Busy: patient, and only requests with a connected caller were found.
+    """
+    candidates = jobs.requests_to_join(
+        tx,
+        key_id=caller.key_id,
+        fingerprint=digest,
+        since_ms=now_ms - JOIN_WINDOW_MS,
+        below_retry_count=caller.retry_count,
+    )
+    retry_of, attached = None, False
+    orphans = [request for request in candidates if request.attached_by is None]
+    others = [request for request in candidates if request.attached_by is not None]
+    for request in orphans if patient else orphans + others:
+        members = jobs.jobs_of(tx, request.id)
+        if _may_be_ordered_again(members):
+            retry_of = request.id
+        elif jobs.claim_request(tx, request, owner=owner, retry_count=caller.retry_count):
+            return _joined(request.id, members, caller.retry_count), None
+    for request in others:
+        attached = attached or request.retry_count == caller.retry_count - 1
+    if patient and attached and retry_of is None:
+        raise Busy
+    return None, retry_of
+
+
+def _joined(request_id: str, members: tuple[Job, ...], retry_count: int) -> Order:
+    return Order(
+        request_id=request_id,
+        jobs=members,
+        retry_count=retry_count,
+        joined=True,
+        replayed=all(job.state.terminal for job in members),
+    )
+
+
+def _may_be_ordered_again(members: tuple[Job, ...]) -> bool:
+    """All failed, and at least one in a way that may end otherwise next time."""
+    return all(job.state is JobState.FAILED for job in members) and any(
+        job.failure is not None and is_retryable(job.failure) for job in members
+    )
+
+
+def _ended_before(members: tuple[Job, ...], time_ms: int) -> bool:
+    return all(job.completed_at is not None and job.completed_at < time_ms for job in members)

@@ -1,0 +1,113 @@
+"""Who watches which running job inside this process.
+
+Owns in-memory broadcasting only: partial images and the end of a job. What must survive a crash is
+in the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+
+from safelight.gateway.orders import Event, JobEnded, PartialImage
+from safelight.types import Job
+
+
+class Abandoned(Exception):
+    """A watched job is not run by this process any more; it has not ended."""
+
+
+class Watch:
+    """Broadcasts the events of the jobs that this process runs.
+
+    Args:
+        on_forgotten: called with a job's id when it has ended and nobody watches it any more; then
+            its spool files, partial images among them, are of no use.
+    """
+
+    def __init__(self, on_forgotten: Callable[[str], None]) -> None:
+        self._on_forgotten = on_forgotten
+        self._ends: dict[str, asyncio.Future[Job]] = {}
+        self._queues: defaultdict[str, set[asyncio.Queue[Event | None]]] = defaultdict(set)
+        self._partials: defaultdict[str, list[PartialImage]] = defaultdict(list)
+
+    def open(self, job_id: str) -> None:
+        """Say that a job is run here from now on."""
+        self._ends[job_id] = asyncio.get_running_loop().create_future()
+
+    def end_of(self, job_id: str) -> asyncio.Future[Job] | None:
+        """Return the future of a running job's end; None when it is not run here."""
+        return self._ends.get(job_id)
+
+    def partial(self, job_id: str, index: int, path: Path) -> None:
+        """Tell the watchers of a job about a partial image."""
+        event = PartialImage(job_id, index, path)
+        self._partials[job_id].append(event)
+        for queue in self._queues[job_id]:
+            queue.put_nowait(event)
+
+    def ended(self, job: Job) -> None:
+        """Tell everybody that a job has ended."""
+        future = self._ends.pop(job.id, None)
+        if future is not None and not future.done():
+            future.set_result(job)
+        for queue in self._queues.get(job.id, ()):
+            queue.put_nowait(JobEnded(job))
+        self._forget_unwatched(job.id)
+
+    def abandon(self, job_id: str) -> None:
+        """Stop running a job here without an end (the process is leaving)."""
+        future = self._ends.pop(job_id, None)
+        if future is None:
+            return
+        future.cancel()
+        for queue in self._queues.get(job_id, ()):
+            queue.put_nowait(None)
+
+    async def events(self, job_ids: Iterable[str], ended: Iterable[Job]) -> AsyncIterator[Event]:
+        """Yield the jobs' partial images and ends until all have ended.
+
+        Args:
+            job_ids: jobs that run here; partial images drawn so far come first.
+            ended: jobs that have ended already.
+
+        Raises:
+            Abandoned: the process is leaving.
+        """
+        waiting = set(job_ids)
+        queue: asyncio.Queue[Event | None] = asyncio.Queue()
+        for job_id in waiting:
+            for partial in self._partials.get(job_id, ()):
+                queue.put_nowait(partial)
+            self._queues[job_id].add(queue)
+        watched = frozenset(waiting)
+        try:
+            for job in ended:
+                yield JobEnded(job)
+            while waiting:
+                event = await queue.get()
+                if event is None:
+                    raise Abandoned
+                if isinstance(event, JobEnded):
+                    waiting.discard(event.job.id)
+                yield event
+        finally:
+            for job_id in watched:
+                self._leave(job_id, queue)
+
+    def _leave(self, job_id: str, queue: asyncio.Queue[Event | None]) -> None:
+        queues = self._queues.get(job_id)
+        if queues is None:
+            return
+        queues.discard(queue)
+        if not queues:
+            del self._queues[job_id]
+        self._forget_unwatched(job_id)
+
+    def _forget_unwatched(self, job_id: str) -> None:
+        if job_id in self._ends or job_id in self._queues:
+            return
+        self._partials.pop(job_id, None)
+        self._on_forgotten(job_id)

@@ -1,0 +1,446 @@
+"""Requests, jobs, attempts and images: their rows and every change of state.
+
+Each verb is a function on an open transaction with its guard in the WHERE: success is taken from
+any epoch while the job is open, failure only from the epoch that owns the job (docs/ledger.md says
+why). This module moves no money and decides nothing; the gateway calls it beside the ledger in one
+transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from safelight.db import Row, Transaction
+from safelight.types import (
+    BlobRef,
+    ImageRecord,
+    ImageRequest,
+    Job,
+    JobFailure,
+    JobState,
+    Micros,
+    Received,
+    SizePlan,
+    Stage,
+    Usage,
+)
+
+_JOB_COLUMNS = (
+    "SELECT j.*, i.id AS i_id, i.digest AS i_digest, i.bytes AS i_bytes, i.format AS i_format, "
+    "i.width AS i_width, i.height AS i_height, i.has_alpha AS i_has_alpha, "
+    "i.created_at AS i_created_at, i.link_ttl_s AS i_link_ttl_s, c.link_epoch AS i_link_epoch "
+    "FROM job j JOIN customer c ON c.id = j.customer_id LEFT JOIN image i ON i.id = j.image_id "
+)
+
+
+class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as the join rules see it. Times in milliseconds since 1970."""
+
+    id: str
+    customer_id: str
+    key_id: str
+    route: str
+    fingerprint: bytes
+    idempotency_key: str | None
+    retry_of: str | None
+    retry_count: int
+    attached_by: str | None
+    n: int
+    created_at: int
+    delivered_at: int | None
+
+
+def insert_request(tx: Transaction, request: RequestRow) -> None:
+    """Insert a request; its jobs follow in the same transaction.
+
+    Raises:
+        UniqueViolation: the Idempotency-Key is taken.
+    """
+    tx.execute(
+        "INSERT INTO request (id, customer_id, key_id, route, fingerprint, idempotency_key, "
+        "retry_of, retry_count, attached_by, n, created_at, delivered_at) VALUES (:id, "
+        ":customer_id, :key_id, :route, :fingerprint, :idempotency_key, :retry_of, :retry_count, "
+        ":attached_by, :n, :created_at, :delivered_at)",
+        msgspec.structs.asdict(request),
+    )
+
+
+def insert_job(  # noqa: PLR0913  (the columns of one row)
+    tx: Transaction,
+    *,
+    job_id: str,
+    request: RequestRow,
+    n: int,
+    order: ImageRequest,
+    size_plan: SizePlan,
+    price_micros: Micros,
+    reserve_id: str,
+    lease_owner: str,
+    deadline_at: int,
+) -> None:
+    """Insert one job, queued and already leased to the process that will run it."""
+    tx.execute(
+        "INSERT INTO job (id, request_id, customer_id, key_id, n, channel, size, state, "
+        "request, size_plan, price_micros, reserve_id, epoch, lease_owner, deadline_at, "
+        "created_at) VALUES (:id, :request_id, :customer_id, :key_id, :n, :channel, :size, 'queued', :request, "
+        ":size_plan, :price_micros, :reserve_id, 1, :lease_owner, :deadline_at, :now)",
+        {
+            "id": job_id,
+            "request_id": request.id,
+            "customer_id": request.customer_id,
+            "key_id": request.key_id,
+            "n": n,
+            "channel": order.channel,
+            "size": order.size,
+            "request": _json(order),
+            "size_plan": _json(size_plan),
+            "price_micros": price_micros,
+            "reserve_id": reserve_id,
+            "lease_owner": lease_owner,
+            "deadline_at": deadline_at,
+            "now": tx.now_ms,
+        },
+    )
+
+
+def get_job(tx: Transaction, job_id: str) -> Job | None:
+    """Return a job with its image, or None."""
+    row = tx.one(_JOB_COLUMNS + "WHERE j.id = :id", {"id": job_id})
+    return None if row is None else _job(row)
+
+
+def jobs_of(tx: Transaction, request_id: str) -> tuple[Job, ...]:
+    """Return a request's jobs in order."""
+    rows = tx.all(
+        _JOB_COLUMNS + "WHERE j.request_id = :request ORDER BY j.n", {"request": request_id}
+    )
+    return tuple(_job(row) for row in rows)
+
+
+def open_jobs(tx: Transaction) -> list[Job]:
+    """Return every job that has not ended, oldest first."""
+    rows = tx.all(
+        _JOB_COLUMNS + "WHERE j.state IN ('queued', 'in_progress') ORDER BY j.created_at, j.n"
+    )
+    return [_job(row) for row in rows]
+
+
+def get_image(tx: Transaction, image_id: str) -> ImageRecord | None:
+    """Return an image of any customer, or None."""
+    row = tx.one(_JOB_COLUMNS + "WHERE i.id = :id", {"id": image_id})
+    return None if row is None else _image(row)
+
+
+def take_over(tx: Transaction, job_id: str, *, owner: str) -> Job | None:
+    """Lease an open job to this process under a new epoch; None when it has ended meanwhile."""
+    tx.execute(
+        "UPDATE job SET epoch = epoch + 1, lease_owner = :owner "
+        "WHERE id = :id AND state IN ('queued', 'in_progress')",
+        {"id": job_id, "owner": owner},
+    )
+    job = get_job(tx, job_id)
+    return None if job is None or job.state.terminal else job
+
+
+def begin_attempt(tx: Transaction, job: Job, *, k: int, account: str, group: str) -> bool:
+    """Journal that a call is about to leave; False when the job is not ours any more."""
+    changed = tx.execute(
+        "UPDATE job SET state = 'in_progress', stage = 'sent', attempts = attempts + 1, "
+        "started_at = COALESCE(started_at, :now) "
+        "WHERE id = :id AND epoch = :epoch AND state IN ('queued', 'in_progress')",
+        {"id": job.id, "epoch": job.epoch, "now": tx.now_ms},
+    )
+    if not changed:
+        return False
+    tx.execute(
+        "INSERT INTO attempt (job_id, epoch, k, account, limiter_group, sent_at) "
+        "VALUES (:id, :epoch, :k, :account, :group, :now)",
+        {
+            "id": job.id,
+            "epoch": job.epoch,
+            "k": k,
+            "account": account,
+            "group": group,
+            "now": tx.now_ms,
+        },
+    )
+    return True
+
+
+def end_attempt(
+    tx: Transaction,
+    job_id: str,
+    epoch: int,
+    k: int,
+    *,
+    outcome: str,
+    code: str | None,
+    sold: bool,
+    upstream_request_id: str | None,
+) -> None:
+    """Journal how an attempt failed and whether the upstream has probably billed it."""
+    tx.execute(
+        "UPDATE attempt SET outcome = :outcome, code = :code, sold = :sold, ended_at = :now, "
+        "upstream_request_id = COALESCE(:request, upstream_request_id) "
+        "WHERE job_id = :id AND epoch = :epoch AND k = :k",
+        {
+            "id": job_id,
+            "epoch": epoch,
+            "k": k,
+            "outcome": outcome,
+            "code": code,
+            "sold": int(sold),
+            "now": tx.now_ms,
+            "request": upstream_request_id,
+        },
+    )
+
+
+def receive(tx: Transaction, job_id: str, epoch: int, k: int, received: Received) -> None:
+    """Journal that a complete answer lies in the spool; from here on nothing is bought again."""
+    tx.execute(
+        "UPDATE attempt SET outcome = 'ok', sold = 1, ended_at = :now, digest = :digest, "
+        "bytes = :bytes, upstream_request_id = COALESCE(:request, upstream_request_id) "
+        "WHERE job_id = :id AND epoch = :epoch AND k = :k",
+        {
+            "id": job_id,
+            "epoch": epoch,
+            "k": k,
+            "now": tx.now_ms,
+            "digest": received.digest,
+            "bytes": received.bytes,
+            "request": received.upstream_request_id,
+        },
+    )
+    tx.execute(
+        "UPDATE job SET stage = 'received', usage = COALESCE(:usage, usage) "
+        "WHERE id = :id AND state IN ('queued', 'in_progress')",
+        {"id": job_id, "usage": None if received.usage is None else _json(received.usage)},
+    )
+
+
+def advance(tx: Transaction, job_id: str, stage: Stage) -> None:
+    """Journal that an open job has finished a stage."""
+    tx.execute(
+        "UPDATE job SET stage = :stage WHERE id = :id AND state IN ('queued', 'in_progress')",
+        {"id": job_id, "stage": stage},
+    )
+
+
+def lose_attempts(tx: Transaction, job_id: str) -> None:
+    """Mark attempts whose process died as lost; the upstream may have billed them."""
+    tx.execute(
+        "UPDATE attempt SET outcome = 'lost', sold = 1, ended_at = :now "
+        "WHERE job_id = :id AND outcome IS NULL",
+        {"id": job_id, "now": tx.now_ms},
+    )
+
+
+def complete(
+    tx: Transaction,
+    job: Job,
+    *,
+    epoch: int,
+    k: int,
+    image_id: str,
+    blob: BlobRef,
+    link_ttl_s: int,
+) -> bool:
+    """End a job with its image, from any epoch; False when it has ended before."""
+    changed = tx.execute(
+        "UPDATE job SET state = 'completed', stage = 'settled', image_id = :image, "
+        "completed_at = :now, lease_owner = NULL "
+        "WHERE id = :id AND state IN ('queued', 'in_progress')",
+        {"id": job.id, "image": image_id, "now": tx.now_ms},
+    )
+    if not changed:
+        return False
+    tx.execute(
+        "UPDATE attempt SET settled = 1 WHERE job_id = :id AND epoch = :epoch AND k = :k",
+        {"id": job.id, "epoch": epoch, "k": k},
+    )
+    tx.execute(
+        "INSERT INTO image (id, job_id, customer_id, digest, bytes, format, width, height, "
+        "has_alpha, link_ttl_s, created_at) VALUES (:id, :job, :customer, :digest, :bytes, "
+        ":format, :width, :height, :has_alpha, :ttl, :now)",
+        {
+            **msgspec.structs.asdict(blob),
+            "id": image_id,
+            "job": job.id,
+            "customer": job.customer_id,
+            "has_alpha": int(blob.has_alpha),
+            "ttl": link_ttl_s,
+            "now": tx.now_ms,
+        },
+    )
+    return True
+
+
+def fail(tx: Transaction, job: Job, failure: JobFailure) -> bool:
+    """End a job without an image, from its current epoch only; False otherwise."""
+    return bool(
+        tx.execute(
+            "UPDATE job SET state = 'failed', failure = :failure, completed_at = :now, "
+            "lease_owner = NULL WHERE id = :id AND "
+            "(state = 'queued' OR state = 'in_progress') AND epoch = :epoch",
+            {"id": job.id, "epoch": job.epoch, "failure": _json(failure), "now": tx.now_ms},
+        )
+    )
+
+
+# --- who waits for a request ----------------------------------------------------------------
+
+
+def request_by_idempotency_key(
+    tx: Transaction, customer_id: str, route: str, key: str
+) -> RequestRow | None:
+    """Return the request that owns an Idempotency-Key, or None."""
+    row = tx.one(
+        "SELECT * FROM request WHERE customer_id = :customer AND route = :route "
+        "AND idempotency_key = :key",
+        {"customer": customer_id, "route": route, "key": key},
+    )
+    return None if row is None else _request(row)
+
+
+def free_idempotency_key(tx: Transaction, request_id: str) -> None:
+    """Let the key be used by a new request (the old one failed retryably, or is too old)."""
+    tx.execute("UPDATE request SET idempotency_key = NULL WHERE id = :id", {"id": request_id})
+
+
+def requests_to_join(
+    tx: Transaction, *, key_id: str, fingerprint: bytes, since_ms: int, below_retry_count: int
+) -> list[RequestRow]:
+    """Return undelivered requests of equal body whose newest caller came before this retry."""
+    rows = tx.all(
+        "SELECT * FROM request WHERE key_id = :key AND fingerprint = :fingerprint "
+        "AND created_at >= :since AND delivered_at IS NULL AND retry_count < :count "
+        "AND idempotency_key IS NULL ORDER BY created_at, id",
+        {"key": key_id, "fingerprint": fingerprint, "since": since_ms, "count": below_retry_count},
+    )
+    return [_request(row) for row in rows]
+
+
+def claim_request(tx: Transaction, request: RequestRow, *, owner: str, retry_count: int) -> bool:
+    """Attach a retry to a request, once per retry count; False when another was faster."""
+    return bool(
+        tx.execute(
+            "UPDATE request SET attached_by = :owner, retry_count = :count "
+            "WHERE id = :id AND retry_count = :seen AND delivered_at IS NULL",
+            {"id": request.id, "owner": owner, "count": retry_count, "seen": request.retry_count},
+        )
+    )
+
+
+def detach_request(tx: Transaction, request_id: str, *, retry_count: int) -> None:
+    """Say that the caller who came with `retry_count` is gone without its answer."""
+    tx.execute(
+        "UPDATE request SET attached_by = NULL WHERE id = :id AND retry_count = :count",
+        {"id": request_id, "count": retry_count},
+    )
+
+
+def detach_all(tx: Transaction) -> None:
+    """Say that nobody waits: the process that held the connections is gone."""
+    tx.execute("UPDATE request SET attached_by = NULL WHERE attached_by IS NOT NULL")
+
+
+def deliver_request(tx: Transaction, request_id: str) -> None:
+    """Say that the whole answer was written to a caller that was still there."""
+    values = {"id": request_id, "now": tx.now_ms}
+    tx.execute(
+        "UPDATE request SET delivered_at = COALESCE(delivered_at, :now), attached_by = NULL "
+        "WHERE id = :id",
+        values,
+    )
+    tx.execute(
+        "UPDATE job SET delivered_at = :now "
+        "WHERE request_id = :id AND delivered_at IS NULL AND state = 'completed'",
+        values,
+    )
+
+
+# --- what the statement and the witnesses ask -----------------------------------------------
+
+
+def statement_details(tx: Transaction, job_ids: list[str]) -> dict[str, Row]:
+    """Return, by job id, what a statement line says of a job."""
+    if not job_ids:
+        return {}
+    names = {f"id{place}": job_id for place, job_id in enumerate(job_ids)}
+    rows = tx.all(
+        "SELECT j.id, j.request_id, j.channel, j.size, j.size_plan, j.attempts, "
+        "i.digest, i.width, i.height FROM job j LEFT JOIN image i ON i.id = j.image_id "
+        f"WHERE j.id IN ({', '.join(':' + name for name in names)})",
+        names,
+    )
+    return {row["id"]: row for row in rows}
+
+
+def waste(tx: Transaction) -> dict[str, int]:
+    """Return, by account, how many images upstreams have probably sold that nobody was given."""
+    rows = tx.all(
+        "SELECT account, SUM(sold - settled) AS wasted FROM attempt "
+        "WHERE ended_at IS NOT NULL GROUP BY account"
+    )
+    return {row["account"]: row["wasted"] for row in rows}
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _request(row: Row) -> RequestRow:
+    return RequestRow(**{key: row[key] for key in RequestRow.__struct_fields__})
+
+
+def _image(row: Row) -> ImageRecord:
+    blob = BlobRef(
+        digest=row["i_digest"],
+        bytes=row["i_bytes"],
+        format=row["i_format"],
+        width=row["i_width"],
+        height=row["i_height"],
+        has_alpha=bool(row["i_has_alpha"]),
+    )
+    return ImageRecord(
+        id=row["i_id"],
+        job_id=row["id"],
+        customer_id=row["customer_id"],
+        blob=blob,
+        created_at=row["i_created_at"],
+        link_ttl_s=row["i_link_ttl_s"],
+        link_epoch=row["i_link_epoch"],
+    )
+
+
+def _job(row: Row) -> Job:
+    return Job(
+        id=row["id"],
+        request_id=row["request_id"],
+        customer_id=row["customer_id"],
+        key_id=row["key_id"],
+        n=row["n"],
+        state=JobState(row["state"]),
+        stage=None if row["stage"] is None else Stage(row["stage"]),
+        request=msgspec.json.decode(row["request"], type=ImageRequest),
+        size_plan=msgspec.json.decode(row["size_plan"], type=SizePlan),
+        price_micros=row["price_micros"],
+        reserve_id=row["reserve_id"],
+        epoch=row["epoch"],
+        deadline_at=row["deadline_at"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        completed_at=row["completed_at"],
+        attempts=row["attempts"],
+        image=None if row["i_id"] is None else _image(row),
+        failure=_optional(row["failure"], JobFailure),
+        usage=_optional(row["usage"], Usage),
+        delivered_at=row["delivered_at"],
+    )
+
+
+def _optional(text: str | None, kind: type[Any]) -> Any:
+    return None if text is None else msgspec.json.decode(text, type=kind)

@@ -1,0 +1,409 @@
+"""Money: immutable transfers and guarded balances.
+
+Every verb is a function on an open transaction, so that money moves in the same commit as the job
+it belongs to. Guards stand in the WHERE of the update, never in a read before it; resolution is
+unique by index. The rules and their reasons are in docs/ledger.md. Amounts are integer
+micro-dollars.
+
+This module does not know jobs, images or keys; it stores the job id that it is told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from safelight.db import Row, Transaction, UniqueViolation
+from safelight.errors import InsufficientBalance
+from safelight.types import Balance, Micros
+
+GENESIS = bytes(32)
+"""The hash before a customer's first transfer."""
+
+FUNDING, REVENUE, GOODWILL = "system:funding", "system:revenue", "system:goodwill"
+"""The other parties of a customer's transfers."""
+
+
+class AlreadyResolved(Exception):
+    """The reserve has been settled or released before; nothing was changed."""
+
+
+class WouldOverdraw(Exception):
+    """An adjustment would take more than is available; nothing was changed."""
+
+
+def open_balance(tx: Transaction, customer_id: str, *, floor_micros: Micros = 0) -> None:
+    """Give a new customer a balance of zero; a negative floor is a credit line."""
+    tx.execute(
+        "INSERT INTO balance (customer_id, floor_micros, chain) VALUES (:customer, :floor, :chain)",
+        {"customer": customer_id, "floor": floor_micros, "chain": GENESIS},
+    )
+
+
+def topup(
+    tx: Transaction,
+    *,
+    transfer_id: str,
+    customer_id: str,
+    amount_micros: Micros,
+    actor: str,
+    reason: str,
+) -> None:
+    """Add money that the customer paid in.
+
+    Raises:
+        UniqueViolation: a transfer of that id exists (the call is a re-run).
+    """
+    _move(tx, customer_id, posted=amount_micros)
+    _append(
+        tx,
+        id=transfer_id,
+        kind="topup",
+        customer_id=customer_id,
+        debit=FUNDING,
+        credit=customer_id,
+        amount_micros=amount_micros,
+        actor=actor,
+        reason=reason,
+    )
+
+
+def reserve(
+    tx: Transaction,
+    *,
+    transfer_id: str,
+    customer_id: str,
+    job_id: str,
+    amount_micros: Micros,
+    actor: str,
+) -> None:
+    """Hold the price of one job.
+
+    Raises:
+        InsufficientBalance: posted - held - floor does not cover it; nothing was written.
+    """
+    changed = tx.execute(
+        "UPDATE balance SET held_micros = held_micros + :amount WHERE customer_id = :customer "
+        "AND posted_micros - held_micros - floor_micros >= :amount",
+        {"amount": amount_micros, "customer": customer_id},
+    )
+    if changed == 0:
+        raise InsufficientBalance(
+            "The balance does not cover this request; ask your operator for a top-up "
+            "(GET /v1/billing/balance shows what is available)."
+        )
+    _append(
+        tx,
+        id=transfer_id,
+        kind="reserve",
+        customer_id=customer_id,
+        debit=customer_id,
+        credit=REVENUE,
+        amount_micros=amount_micros,
+        job_id=job_id,
+        actor=actor,
+        reason="price held",
+    )
+
+
+def settle(tx: Transaction, *, transfer_id: str, reserve_id: str, actor: str, reason: str) -> None:
+    """Turn a reserve into a charge, once.
+
+    Raises:
+        AlreadyResolved: the reserve was settled or released before.
+    """
+    held = _reserve(tx, reserve_id)
+    _resolve(tx, "settle", held, transfer_id=transfer_id, actor=actor, reason=reason)
+
+
+def release(tx: Transaction, *, transfer_id: str, reserve_id: str, actor: str, reason: str) -> None:
+    """Give a reserve back without a charge, once.
+
+    Raises:
+        AlreadyResolved: the reserve was settled or released before.
+    """
+    held = _reserve(tx, reserve_id)
+    _resolve(tx, "release", held, transfer_id=transfer_id, actor=actor, reason=reason)
+
+
+def refund(tx: Transaction, *, transfer_id: str, settle_id: str, actor: str, reason: str) -> None:
+    """Give a charge back in full, once.
+
+    Raises:
+        AlreadyResolved: the charge was refunded before.
+        LookupError: there is no such settle.
+    """
+    row = tx.one("SELECT * FROM transfer WHERE id = :id AND kind = 'settle'", {"id": settle_id})
+    if row is None:
+        raise LookupError(f"no settle has the id {settle_id}")
+    _move(tx, row["customer_id"], posted=row["amount_micros"])
+    try:
+        _append(
+            tx,
+            id=transfer_id,
+            kind="refund",
+            customer_id=row["customer_id"],
+            debit=REVENUE,
+            credit=row["customer_id"],
+            amount_micros=row["amount_micros"],
+            refund_of=settle_id,
+            job_id=row["job_id"],
+            actor=actor,
+            reason=reason,
+        )
+    except UniqueViolation as error:
+        raise AlreadyResolved(settle_id) from error
+
+
+def adjust(
+    tx: Transaction,
+    *,
+    transfer_id: str,
+    customer_id: str,
+    amount_micros: Micros,
+    actor: str,
+    reason: str,
+) -> None:
+    """Correct a balance by a signed amount; the ledger never corrects itself.
+
+    Raises:
+        WouldOverdraw: less than that is available.
+        ValueError: the amount is zero.
+    """
+    if amount_micros == 0:
+        raise ValueError("an adjustment of zero says nothing")
+    _move(tx, customer_id, posted=amount_micros)
+    debit, credit = (GOODWILL, customer_id) if amount_micros > 0 else (customer_id, GOODWILL)
+    _append(
+        tx,
+        id=transfer_id,
+        kind="adjust",
+        customer_id=customer_id,
+        debit=debit,
+        credit=credit,
+        amount_micros=abs(amount_micros),
+        actor=actor,
+        reason=reason,
+    )
+
+
+def balance(tx: Transaction, customer_id: str) -> Balance:
+    """Return what the customer has, what is held, and what can be spent.
+
+    Raises:
+        LookupError: no such customer.
+    """
+    row = tx.one(
+        "SELECT posted_micros, held_micros FROM balance WHERE customer_id = :customer",
+        {"customer": customer_id},
+    )
+    if row is None:
+        raise LookupError(f"no customer has the id {customer_id}")
+    posted, held = row["posted_micros"], row["held_micros"]
+    return Balance(posted, held, posted - held)
+
+
+STATEMENT_KINDS = ("topup", "settle", "release", "refund", "adjust")
+
+
+def signed_amount(transfer: Row) -> Micros:
+    """Return what a transfer did to the posted balance: charges negative, free lines 0."""
+    amount: Micros = transfer["amount_micros"]
+    match transfer["kind"]:
+        case "settle":
+            return -amount
+        case "topup" | "refund":
+            return amount
+        case "adjust":
+            return amount if transfer["credit"] == transfer["customer_id"] else -amount
+        case _:
+            return 0
+
+
+def transfers(
+    tx: Transaction,
+    customer_id: str,
+    *,
+    after: str | None = None,
+    limit: int,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+) -> list[Row]:
+    """Return a customer's statement transfers, oldest first.
+
+    Args:
+        tx: a transaction.
+        customer_id: whose.
+        after: id of the last transfer already seen.
+        limit: most rows to return.
+        from_ms: inclusive lower bound of created_at.
+        to_ms: exclusive upper bound of created_at.
+
+    Raises:
+        LookupError: `after` is no transfer of this customer.
+    """
+    seq = 0
+    if after is not None:
+        row = tx.one(
+            "SELECT seq FROM transfer WHERE id = :id AND customer_id = :customer",
+            {"id": after, "customer": customer_id},
+        )
+        if row is None:
+            raise LookupError(after)
+        seq = row["seq"]
+    return tx.all(
+        "SELECT * FROM transfer WHERE customer_id = :customer AND seq > :seq AND kind <> 'reserve' "
+        "AND created_at >= :from AND created_at < :to ORDER BY seq LIMIT :limit",
+        {
+            "customer": customer_id,
+            "seq": seq,
+            "from": from_ms if from_ms is not None else 0,
+            "to": to_ms if to_ms is not None else 2**62,
+            "limit": limit,
+        },
+    )
+
+
+def verify(tx: Transaction) -> list[str]:
+    """Check the ledger against itself and return what is wrong, in words; empty means sound.
+
+    Posted and held equal the sum of their transfers, every running balance is right, no balance is
+    under its floor, and each customer's hash chain is unbroken.
+    """
+    return [
+        f"customer {row['customer_id']}: {fault}"
+        for row in tx.all("SELECT * FROM balance")
+        for fault in _verify_customer(tx, row)
+    ]
+
+
+def _verify_customer(tx: Transaction, balance_row: Row) -> list[str]:
+    faults = []
+    posted, held, chain = 0, {}, GENESIS
+    rows = tx.all(
+        "SELECT * FROM transfer WHERE customer_id = :customer ORDER BY seq",
+        {"customer": balance_row["customer_id"]},
+    )
+    for row in rows:
+        posted += signed_amount(row)
+        if row["kind"] == "reserve":
+            held[row["id"]] = row["amount_micros"]
+        elif row["reserve_id"] is not None and held.pop(row["reserve_id"], None) is None:
+            faults.append(f"transfer {row['id']} resolves a reserve that is not open")
+        if row["balance_micros"] != posted:
+            faults.append(f"transfer {row['id']} says {row['balance_micros']}, sum is {posted}")
+        if row["prev_hash"] != chain or row["hash"] != _digest(dict(row)):
+            faults.append(f"transfer {row['id']} breaks the hash chain")
+        chain = row["hash"]
+    if chain != balance_row["chain"]:
+        faults.append("the newest transfer is not the head of the hash chain")
+    if posted != balance_row["posted_micros"]:
+        faults.append(f"posted is {balance_row['posted_micros']}, transfers say {posted}")
+    if sum(held.values()) != balance_row["held_micros"]:
+        faults.append(f"held is {balance_row['held_micros']}, transfers say {sum(held.values())}")
+    if posted - sum(held.values()) < balance_row["floor_micros"]:
+        faults.append("available is below the floor")
+    return faults
+
+
+def _reserve(tx: Transaction, reserve_id: str) -> Row:
+    row = tx.one("SELECT * FROM transfer WHERE id = :id AND kind = 'reserve'", {"id": reserve_id})
+    if row is None:
+        raise LookupError(f"no reserve has the id {reserve_id}")
+    return row
+
+
+def _resolve(
+    tx: Transaction, kind: str, held: Row, *, transfer_id: str, actor: str, reason: str
+) -> None:
+    charge = held["amount_micros"] if kind == "settle" else 0
+    _move(tx, held["customer_id"], posted=-charge, held=-held["amount_micros"])
+    try:
+        _append(
+            tx,
+            id=transfer_id,
+            kind=kind,
+            customer_id=held["customer_id"],
+            debit=held["debit"] if kind == "settle" else held["credit"],
+            credit=held["credit"] if kind == "settle" else held["debit"],
+            amount_micros=held["amount_micros"],
+            reserve_id=held["id"],
+            job_id=held["job_id"],
+            actor=actor,
+            reason=reason,
+        )
+    except UniqueViolation as error:
+        raise AlreadyResolved(held["id"]) from error
+
+
+def _move(tx: Transaction, customer_id: str, *, posted: Micros, held: Micros = 0) -> None:
+    """Change a balance; taking away is guarded by what is there."""
+    changed = tx.execute(
+        "UPDATE balance SET posted_micros = posted_micros + :posted, "
+        "held_micros = held_micros + :held WHERE customer_id = :customer "
+        "AND held_micros + :held >= 0 "
+        "AND (posted_micros + :posted) - (held_micros + :held) >= floor_micros",
+        {"posted": posted, "held": held, "customer": customer_id},
+    )
+    if changed:
+        return
+    if tx.one("SELECT 1 FROM balance WHERE customer_id = :c", {"c": customer_id}) is None:
+        raise LookupError(f"no customer has the id {customer_id}")
+    if held:
+        # A reserve that is open is inside held by construction: this one is not open any more.
+        raise AlreadyResolved(customer_id)
+    raise WouldOverdraw(f"less than {-posted} micro-dollars are available")
+
+
+def _append(tx: Transaction, **values: Any) -> None:
+    """Insert a transfer and make it the head of its customer's hash chain."""
+    head = tx.one(
+        "SELECT posted_micros, chain FROM balance WHERE customer_id = :customer_id", values
+    )
+    if head is None:
+        raise LookupError(f"no customer has the id {values['customer_id']}")
+    row = {
+        "reserve_id": None,
+        "refund_of": None,
+        "job_id": None,
+        **values,
+        "created_at": tx.now_ms,
+        "balance_micros": head["posted_micros"],
+        "prev_hash": head["chain"],
+    }
+    row["hash"] = _digest(row)
+    tx.execute(
+        "INSERT INTO transfer (id, kind, customer_id, debit, credit, amount_micros, reserve_id, "
+        "refund_of, job_id, actor, reason, created_at, balance_micros, prev_hash, hash) VALUES "
+        "(:id, :kind, :customer_id, :debit, :credit, :amount_micros, :reserve_id, :refund_of, "
+        ":job_id, :actor, :reason, :created_at, :balance_micros, :prev_hash, :hash)",
+        row,
+    )
+    tx.execute("UPDATE balance SET chain = :hash WHERE customer_id = :customer_id", row)
+
+
+_HASHED = (
+    "id",
+    "kind",
+    "customer_id",
+    "debit",
+    "credit",
+    "amount_micros",
+    "reserve_id",
+    "refund_of",
+    "job_id",
+    "actor",
+    "reason",
+    "created_at",
+    "balance_micros",
+)
+
+
+def _digest(row: dict[str, Any]) -> bytes:
+    """Hash a transfer with its predecessor; lengths keep neighbouring fields apart."""
+    digest = hashlib.sha256(row["prev_hash"])
+    for field in _HASHED:
+        text = "" if row[field] is None else str(row[field])
+        data = text.encode()
+        digest.update(len(data).to_bytes(4, "big") + data)
+    return digest.digest()

@@ -1,0 +1,75 @@
+"""The spool file: a picture's bytes on disk while they arrive, hashed on the way.
+
+Owns the write order that makes crash recovery safe: `<path>.part` grows, is fsynced, renamed to
+`path`, and the folder is fsynced. A file at `path` is therefore always a complete answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from types import TracebackType
+
+from safelight.types import Received, Usage
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Spool:
+    """Writes one picture. As a context manager it removes the part file unless committed.
+
+    Calls block (disk): callers in the event loop write small chunks and run `commit` in a thread.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size = 0
+        self._part = path.with_name(path.name + ".part")
+        self._hash = hashlib.sha256()
+        self._file = self._part.open("wb")
+        self._done = False
+
+    def write(self, data: bytes) -> None:
+        """Append `data`."""
+        self._file.write(data)
+        self._hash.update(data)
+        self.size += len(data)
+
+    def commit(
+        self, *, upstream_request_id: str | None = None, usage: Usage | None = None
+    ) -> Received:
+        """Make the bytes durable at `path` and describe them."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._part.rename(self.path)
+        fsync_folder(self.path.parent)
+        self._done = True
+        return Received(
+            path=self.path,
+            digest=self._hash.hexdigest(),
+            bytes=self.size,
+            upstream_request_id=upstream_request_id,
+            usage=usage,
+        )
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._done:
+            self._file.close()
+            self._part.unlink(missing_ok=True)
