@@ -11,16 +11,8 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from safelight.durable import fsync_folder
 from safelight.types import Received, Usage
-
-
-def fsync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class Spool:

@@ -1,0 +1,34 @@
+"""Pictures: what a file is, whether it is whole, and new pixels where a size plan needs them.
+
+Owns the structure checks of PNG, JPEG and WebP (no pixel is decoded for them) and the bounded pool
+in which libvips crops, resamples and re-encodes. Knows nothing of jobs, upstreams or storage.
+
+A picture that is delivered as it came is verified by structure, dimensions and checksums only; its
+bytes are never changed. `render` is for the rest: see `needs_pixels`.
+"""
+
+from __future__ import annotations
+
+from safelight.images.pixels import BadPicture, PixelWorker, needs_pixels
+from safelight.images.reading import Probe
+from safelight.images.structure import (
+    MAX_PIXELS,
+    MAX_SIDE,
+    check_input,
+    describe,
+    probe,
+    verify,
+)
+
+__all__ = [
+    "MAX_PIXELS",
+    "MAX_SIDE",
+    "BadPicture",
+    "PixelWorker",
+    "Probe",
+    "check_input",
+    "describe",
+    "needs_pixels",
+    "probe",
+    "verify",
+]

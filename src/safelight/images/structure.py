@@ -1,0 +1,122 @@
+"""What a picture file is and whether it is whole, told by its magic bytes and its structure.
+
+Owns the choice of the format module and the limits on callers' inputs. Decodes no pixel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from types import ModuleType
+
+from safelight.errors import InvalidImage
+from safelight.images import jpeg, png, webp
+from safelight.images.reading import SLICE_BYTES, Probe, Reader
+from safelight.types import BlobRef
+
+MAX_SIDE = 8192
+"""Longest side of an input, pixels (failure catalogue, C14)."""
+MAX_PIXELS = 50_000_000
+"""Most pixels of an input (failure catalogue, C14)."""
+
+
+def probe(path: Path) -> Probe:
+    """Return what the header of the file at `path` says; cheap, whatever the file's size.
+
+    Raises:
+        InvalidImage: the file is no PNG, JPEG or WebP, or its header is broken.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        reader = Reader(file)
+        found: Probe = _format(reader).probe(reader)
+        return found
+
+
+def verify(path: Path) -> Probe:
+    """Walk the whole structure of the file at `path`, in bounded memory.
+
+    A PNG passes when every byte is under a right checksum; a JPEG or WebP (which have none) when
+    it is complete and well-formed. See the modules `png`, `jpeg` and `webp` for the rules.
+
+    Raises:
+        InvalidImage: the file is no PNG, JPEG or WebP, is damaged, cut off or animated.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb", buffering=SLICE_BYTES) as file:
+        reader = Reader(file)
+        found: Probe = _format(reader).verify(reader)
+        return found
+
+
+def check_input(path: Path, *, max_bytes: int, param: str) -> Probe:
+    """Verify a picture that a caller sent and hold it to the limits.
+
+    Args:
+        path: the spooled upload.
+        max_bytes: longest file that is taken.
+        param: the request parameter it came in; errors name it.
+
+    Raises:
+        InvalidImage: with `param`; code `image_too_large` where bytes or pixels are over a limit,
+            else `invalid_image`.
+        OSError: the file cannot be read.
+    """
+    try:
+        _check_bytes(path.stat().st_size, max_bytes)
+        _check_pixels(probe(path))
+        return verify(path)
+    except InvalidImage as error:
+        error.param = param
+        raise
+
+
+def describe(path: Path) -> BlobRef:
+    """Return digest, length, format and pixels of the file at `path`; the structure is not walked.
+
+    Raises:
+        InvalidImage: the file is no PNG, JPEG or WebP, or its header is broken.
+        OSError: the file cannot be read.
+    """
+    found = probe(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
+    return BlobRef(digest, size, found.format, found.width, found.height, found.has_alpha)
+
+
+def _format(reader: Reader) -> ModuleType:
+    """Return the module for the file's magic bytes; the reader stays at the beginning."""
+    if not reader.size:
+        raise InvalidImage("The picture is empty: its file has 0 bytes.")
+    head = reader.take(min(12, reader.size))
+    reader.skip(-len(head))
+    if head.startswith(png.SIGNATURE):
+        return png
+    if head.startswith(jpeg.SIGNATURE):
+        return jpeg
+    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        return webp
+    raise InvalidImage("The file is no picture that is taken here. Send PNG, JPEG or WebP.")
+
+
+def _check_bytes(size: int, max_bytes: int) -> None:
+    if not size:
+        raise InvalidImage(
+            "The uploaded picture is empty (0 bytes). If your program has read the file before, "
+            "reopen it or rewind it to its beginning, then send it again."
+        )
+    if size > max_bytes:
+        raise InvalidImage(
+            f"The picture has {size} bytes; at most {max_bytes} are taken. Make it smaller.",
+            code="image_too_large",
+        )
+
+
+def _check_pixels(found: Probe) -> None:
+    if max(found.width, found.height) > MAX_SIDE or found.width * found.height > MAX_PIXELS:
+        raise InvalidImage(
+            f"The picture has {found.width}x{found.height} pixels; at most {MAX_SIDE} a side and "
+            f"{MAX_PIXELS} in all are taken. Make it smaller.",
+            code="image_too_large",
+        )

@@ -1,0 +1,249 @@
+"""Blobs on a local disk: `root/ab/cd/<digest>`, written once, durable before they are promised.
+
+Owns the order of writes that makes a blob survive power loss, and the proof that it was kept: the
+bytes are copied to a temporary file, fsynced, read back from the disk and hashed, renamed to their
+name, and the folders above are fsynced. A file under its digest is therefore always whole.
+
+A source is copied, never hard-linked: a link would share its bytes with a file that another part of
+the program owns, and one careless write there would destroy a picture that was paid for. Where the
+file system can share the blocks of two files (XFS, Btrfs) the kernel does so and nothing is copied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from safelight.durable import fsync_folder
+from safelight.errors import StorageError
+
+T = TypeVar("T")
+
+CHUNK_BYTES = 192 * 1024
+"""What `read` yields at once; a multiple of 3, so that each chunk can become base64 by itself."""
+
+_THREADS = 8
+_LEFTOVER_S = 24 * 3600
+"""A temporary file that nobody touched for a day belongs to a process that died."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class DiskStore:
+    """A `BlobStore` in a folder; the folder is made when the first blob comes.
+
+    Several processes may use one folder at the same time. Files and folders are readable by their
+    owner only. Digests are 64 lower-case hex digits; anything else is a StorageError, so no name
+    from outside can lead out of the folder.
+
+    Args:
+        root: the folder; temporary files are in `root/tmp`, on the same file system.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._temporary = root / "tmp"
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="disk")
+        self._remove_leftovers()
+
+    def __repr__(self) -> str:
+        return f"DiskStore({str(self._root)!r})"
+
+    async def put(self, source: Path, digest: str) -> None:
+        """Keep a copy of the file `source` under `digest`, durably, and read it back.
+
+        Repeating a put is cheap: a blob of the right length is not written again. One of another
+        length (a damaged disk) is replaced.
+
+        Raises:
+            StorageError: no space, no access, or the bytes read back have another digest.
+        """
+        await self._run(partial(self._put, source, digest))
+
+    async def read(
+        self, digest: str, *, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """Yield the blob's bytes in chunks of at most CHUNK_BYTES, from `start`.
+
+        Raises:
+            StorageError: there is no such blob, or it cannot be read.
+            ValueError: `start` or `length` is negative.
+        """
+        if start < 0 or (length is not None and length < 0):
+            raise ValueError(f"a blob has no range of {length} bytes from {start}")
+        file = await self._run(partial(self._open, digest, start))
+        with file:
+            while length is None or length > 0:
+                count = CHUNK_BYTES if length is None else min(CHUNK_BYTES, length)
+                data = await self._run(partial(_read, file, count))
+                if not data:
+                    return
+                length = None if length is None else length - len(data)
+                yield data
+
+    async def local_path(self, digest: str) -> Path:
+        """Return the blob's own file, to read only.
+
+        Raises:
+            StorageError: there is no such blob.
+        """
+        path = self._path(digest)
+        if not await self._run(path.is_file):
+            raise StorageError(f"There is no blob {digest}.")
+        return path
+
+    async def exists(self, digest: str) -> bool:
+        """Return whether the blob is there.
+
+        Raises:
+            StorageError: `digest` is none.
+        """
+        return await self._run(self._path(digest).is_file)
+
+    async def free_bytes(self) -> int:
+        """Return how many bytes this process may still write on the folder's file system."""
+        return await self._run(self._free_bytes)
+
+    def close(self) -> None:
+        """Finish what runs and end the threads."""
+        self._pool.shutdown()
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def _path(self, digest: str) -> Path:
+        if not _DIGEST.fullmatch(digest):
+            raise StorageError(f"{digest!r} is no digest of 64 lower-case hex digits.")
+        return self._root / digest[:2] / digest[2:4] / digest
+
+    def _put(self, source: Path, digest: str) -> None:
+        path = self._path(digest)
+        with translated(f"keep blob {digest}"):
+            if not _is_file_of(path, source.stat().st_size):
+                self._write(source, path, digest)
+            # New names are durable from here on; also those that another process has just made and
+            # not fsynced yet.
+            for folder in (path.parent, path.parent.parent, self._root):
+                fsync_folder(folder)
+
+    def _write(self, source: Path, path: Path, digest: str) -> None:
+        _make_folder(self._root)
+        for folder in (self._temporary, path.parent.parent, path.parent):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        part = self._temporary / f"{digest[:16]}.{secrets.token_hex(8)}"
+        try:
+            _copy(source, part)
+            found = _digest_on_disk(part)
+            if found != digest:
+                raise StorageError(f"The bytes read back as {found}, not as {digest}.")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _open(self, digest: str, start: int) -> BinaryIO:
+        with translated(f"read blob {digest}"):
+            file = self._path(digest).open("rb")
+            file.seek(start)
+            return file
+
+    def _free_bytes(self) -> int:
+        folder = self._root
+        while not folder.exists():
+            folder = folder.parent
+        with translated("measure free space"):
+            status = os.statvfs(folder)
+        return status.f_bavail * status.f_frsize
+
+    def _remove_leftovers(self) -> None:
+        # Harmless where they are, so a failure to remove them is no reason not to start.
+        with contextlib.suppress(OSError):
+            for part in self._temporary.iterdir():
+                if time.time() - part.stat().st_mtime > _LEFTOVER_S:
+                    part.unlink()
+
+
+def _make_folder(folder: Path) -> None:
+    """Make `folder` and those above it, down from the first that exists, durably."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    fsync_folder(folder.parent)
+
+
+def _is_file_of(path: Path, size: int) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size == size
+    except FileNotFoundError:
+        return False
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy `source` to the new file `target` and fsync it."""
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with source.open("rb", buffering=0) as reader, os.fdopen(descriptor, "wb", 0) as writer:
+        if not _copy_in_kernel(reader.fileno(), descriptor):
+            shutil.copyfileobj(reader, writer, CHUNK_BYTES)
+        os.fsync(descriptor)
+
+
+def _copy_in_kernel(source: int, target: int) -> bool:
+    """Copy all of a file by copy_file_range; False, with nothing copied, where there is none."""
+    if not hasattr(os, "copy_file_range"):
+        return False
+    copied = 0
+    while True:
+        try:
+            count = os.copy_file_range(source, target, 1 << 30)
+        except OSError as error:
+            if copied or error.errno in _FULL:
+                raise
+            return False
+        if not count:
+            return copied > 0 or os.fstat(source).st_size == 0
+        copied += count
+
+
+def _digest_on_disk(path: Path) -> str:
+    with path.open("rb") as file:
+        if hasattr(os, "posix_fadvise"):
+            # Forget the cached pages: what is hashed should come from the disk, not from memory.
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(file: BinaryIO, count: int) -> bytes:
+    with translated("read a blob"):
+        return file.read(count)
+
+
+@contextlib.contextmanager
+def translated(task: str) -> Iterator[None]:
+    """Turn what the operating system refuses into a StorageError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"Could not {task}: {error.strerror}. {_advice(error)}") from error
+
+
+def _advice(error: OSError) -> str:
+    if error.errno in _FULL:
+        return "Free space on the disk of the data folder, or move the folder to a larger one."
+    if error.errno in _NO_ACCESS:
+        return "Let the user that runs safelight write to the data folder."
+    if error.errno == errno.ENOENT:
+        return "The file is not there: somebody removed it, or it was never kept."
+    return "See the disk's health and the system's log."
