@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 import uvicorn
 
-from safelight import customers, ledger, telemetry
+from safelight import customers, jobs, ledger, telemetry
 from safelight.api import make_asgi
 from safelight.api.context import Services
 from safelight.api.server import uvicorn_config
@@ -81,10 +81,11 @@ class App:
             name: load_upstream(name, clock)
             for name in sorted({account.upstream for account in config.accounts})
         }
+        self.store = DiskStore(data / "blobs")
         self.parts = Parts(
             db=self.db,
             pool=Pool(config.accounts, clock),
-            storage=DiskStore(data / "blobs"),
+            storage=self.store,
             pixels=PixelWorker(),
             channels=self.channels,
             upstreams=self.upstreams,
@@ -103,7 +104,7 @@ class App:
             gateway=self.gateway,
             channels=self.channels,
             links=Links(self.keyring, clock),
-            storage=self.parts.storage,
+            storage=self.store,
             clock=clock,
             config=config,
             spool_dir=_emptied(data / "uploads"),
@@ -122,6 +123,7 @@ class App:
         for upstream in self.upstreams.values():
             await upstream.close()
         self.parts.pixels.close()
+        self.store.close()
         await self.db.close()
         return left
 
@@ -295,6 +297,10 @@ class Office:
             return page.lines
 
         return await self._db.read(work)
+
+    async def waste(self) -> dict[str, int]:
+        """Return, by account, how many sold images nobody was given."""
+        return await self._db.read(jobs.waste)
 
     async def audit(self) -> list[str]:
         """Return what in the books does not fit together; empty means sound."""

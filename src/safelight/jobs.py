@@ -84,8 +84,9 @@ def insert_job(  # noqa: PLR0913  (the columns of one row)
     tx.execute(
         "INSERT INTO job (id, request_id, customer_id, key_id, n, channel, size, state, "
         "request, size_plan, price_micros, reserve_id, epoch, lease_owner, deadline_at, "
-        "created_at) VALUES (:id, :request_id, :customer_id, :key_id, :n, :channel, :size, 'queued', :request, "
-        ":size_plan, :price_micros, :reserve_id, 1, :lease_owner, :deadline_at, :now)",
+        "created_at) VALUES (:id, :request_id, :customer_id, :key_id, :n, :channel, :size, "
+        "'queued', :request, :size_plan, :price_micros, :reserve_id, 1, "
+        ":lease_owner, :deadline_at, :now)",
         {
             "id": job_id,
             "request_id": request.id,

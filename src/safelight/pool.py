@@ -129,11 +129,16 @@ class Pool:
         """Hand a lease back and book the attempt's outcome where it belongs."""
         state = self._states[lease.account.name]
         state.in_flight -= 1
-        group = self._group(state)
         if error is None:
             state.failures = 0
-            group.blind_coolings = 0
-            return
+            self._group(state).blind_coolings = 0
+        else:
+            self.blame(lease.account.name, error)
+
+    def blame(self, account: str, error: UpstreamError) -> None:
+        """Book a fault where it belongs; also one that showed after the lease was handed back."""
+        state = self._states[account]
+        group = self._group(state)
         match error.fault:
             case FaultClass.THROTTLED:
                 self._cool(group, error.retry_after_s)

@@ -65,4 +65,5 @@ def configure(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    for chatty in ("uvicorn.error", "pyvips", "asyncio"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

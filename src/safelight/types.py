@@ -192,13 +192,14 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
-    """What an adapter is asked for one attempt: one image.
+    """What an adapter is asked for one attempt: one image, the `n`-th (from 0) of its request.
 
     `size` is `WxH` or `auto`, in canvas pixels. `input_paths` are local files, in order, whose
     formats are in `inputs`. `output_format` is what the upstream shall answer if it can.
     """
 
     job_id: str
+    n: int = 0
     operation: Operation
     prompt: str
     size: str

@@ -23,7 +23,6 @@ from safelight.gateway.orders import Caller, Event, Order
 from safelight.gateway.reading import Reading
 from safelight.gateway.running import Answer, Parts, Run
 from safelight.gateway.watch import Abandoned, Watch
-from safelight.images import check_input, describe
 from safelight.types import BlobRef, ImageRequest, Job, Quote
 
 __all__ = ["Attachment", "Gateway", "failure_error"]
@@ -93,13 +92,15 @@ class Gateway(Reading):
 
     # --- before spending -------------------------------------------------------------------
 
-    def check(self, request: ImageRequest, *, given: frozenset[str], stream: bool = False) -> None:
-        """Refuse by name what the channel does not serve.
+    def check(
+        self, request: ImageRequest, *, given: frozenset[str], stream: bool = False
+    ) -> ImageRequest:
+        """Refuse by name what the channel does not serve; return the request in canonical form.
 
         Raises:
             InvalidRequest: with the parameter at fault.
         """
-        self._parts.channels.check(request, given=given, stream=stream)
+        return self._parts.channels.check(request, given=given, stream=stream)
 
     def quote(self, request: ImageRequest) -> Quote:
         """Return price and size plan of a request that `check` accepts."""
@@ -111,8 +112,9 @@ class Gateway(Reading):
         Raises:
             InvalidImage: it is no usable picture; names `param`.
         """
-        await asyncio.to_thread(check_input, path, max_bytes=self._max_file_bytes, param=param)
-        blob = await asyncio.to_thread(describe, path)
+        pixels = self._parts.pixels
+        await pixels.check_input(path, max_bytes=self._max_file_bytes, param=param)
+        blob = await pixels.describe(path)
         await self._parts.storage.put(path, blob.digest)
         return blob
 
@@ -134,7 +136,7 @@ class Gateway(Reading):
             IdempotencyKeyReused: the key belongs to another body.
             Unavailable: draining, at the bound of jobs in flight, or the disk is nearly full.
         """
-        self.check(request, given=given, stream=stream)
+        request = self.check(request, given=given, stream=stream)
         await self._admit_at_all()
         digest = joining.fingerprint(request, caller.route)
         try:
@@ -255,8 +257,9 @@ class Gateway(Reading):
             )
         now = self._parts.clock.monotonic()
         if now - self._free_checked_at > WATERMARK_LIFE_S:
-            self._free_checked_at = now
+            # The answer before its time: whoever comes meanwhile looks for himself.
             self._free_bytes = await self._parts.storage.free_bytes()
+            self._free_checked_at = now
         if self._free_bytes < self._min_free_bytes:
             raise Unavailable(
                 "The gateway's disk is nearly full; nothing new is accepted. Tell your operator.",

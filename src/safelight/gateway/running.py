@@ -67,11 +67,15 @@ class Parts:
 
 @dataclass(frozen=True)
 class Answer:
-    """A complete upstream answer in the spool, and the attempt (epoch, k) that bought it."""
+    """A complete upstream answer in the spool, and the attempt (epoch, k) that bought it.
+
+    `account` made it; None when an earlier process did.
+    """
 
     received: Received
     epoch: int
     k: int
+    account: str | None = None
 
 
 class Failed(Exception):
@@ -177,7 +181,7 @@ class Run:
             parts.pool.release(lease, failure)
             self._freed.set()
         await self._write(lambda tx: jobs.receive(tx, job.id, job.epoch, k, received))
-        return Answer(received, job.epoch, k)
+        return Answer(received, job.epoch, k, account.name)
 
     def _on_partial(self, index: int, path: Path) -> None:
         self._watch.partial(self._job.id, index, path)
@@ -189,6 +193,7 @@ class Run:
         remade = plan.method in (PlanMethod.CROP, PlanMethod.RESAMPLE)
         return UpstreamCall(
             job_id=self._job.id,
+            n=self._job.n,
             operation=request.operation,
             prompt=self._parts.channels.upstream_prompt(request),
             size=plan.canvas,
@@ -298,6 +303,8 @@ class Run:
                 "The upstream's picture is damaged.",
                 sold=True,
             ) from error
+        except StorageError as error:
+            raise Failed(failures.storage_full()) from error
         await self._store(source, blob.digest)
         await self._write(lambda tx: jobs.advance(tx, job.id, Stage.STORED))
         return blob
@@ -324,6 +331,9 @@ class Run:
 
     async def _reject(self, answer: Answer, error: UpstreamError) -> None:
         """Book a bought answer that cannot be delivered as waste, and judge what follows."""
+        if answer.account is not None:
+            self._tried.add(answer.account)
+            self._parts.pool.blame(answer.account, error)
         await self._close_attempt(answer.epoch, answer.k, error)
         answer.received.path.unlink(missing_ok=True)
         await self._judge(error)

@@ -1,0 +1,128 @@
+"""`safelight serve` as a real process: started, asked, killed and started again on its folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+
+def free_port() -> int:
+    """Return a port nobody listens on now; the same one serves every restart."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class GatewayProcess:
+    """One data folder and the process that serves it."""
+
+    def __init__(self, folder: Path, config: str = "") -> None:
+        self.data = folder / "data"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = folder / "serve.log"
+        self.config = folder / "safelight.toml"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(config)
+        self.process: subprocess.Popen[str] | None = None
+        self.first_key: str | None = None
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.url}/v1"
+
+    def start(self, environ: dict[str, str] | None = None) -> GatewayProcess:
+        """Start and wait until it listens."""
+        command = [sys.executable, "-m", "safelight", "serve", "--json"]
+        command += ["--config", str(self.config), "--data", str(self.data)]
+        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, "UPSTREAM_KEY": "sk-test", **(environ or {})},
+            )
+        assert self.process.stdout is not None
+        text = _first_json(self.process)
+        if text is None:
+            raise RuntimeError(f"the gateway did not start: {self.log.read_text()[-2000:]}")
+        self.first_key = self.first_key or text.get("first_key")
+        return self
+
+    def kill(self) -> None:
+        """End the process as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """Ask the process to drain, and return its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self.process is None:
+            return 0
+        self.process.send_signal(number)
+        code = self.process.wait(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process = None
+        return code
+
+    def key(self, name: str = "team", credit: str = "100.00") -> str:
+        """Make a key with the operator's command, whether the server runs or not."""
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "safelight", "keys", "create", name),
+                *("--credit", credit, "--data", str(self.data)),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        assert done.stdout.count("\n") == 1, done.stdout
+        return done.stdout.strip()
+
+    def __enter__(self) -> GatewayProcess:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None:
+            self.kill()
+
+
+def _first_json(process: subprocess.Popen[str]) -> dict[str, str] | None:
+    """Read the announcement, which may span several lines; None when the process ended."""
+    assert process.stdout is not None
+    watchdog = threading.Timer(60, process.kill)
+    watchdog.start()
+    text = ""
+    try:
+        for line in process.stdout:
+            text += line
+            try:
+                found: dict[str, str] = json.loads(text)
+            except json.JSONDecodeError:
+                continue
+            return found
+    finally:
+        watchdog.cancel()
+    return None
+
+
+def accounts(base_url: str, count: int = 1, **more: object) -> str:
+    """Return configuration for accounts of the `openai` upstream, each in a group of its own."""
+    extra = "\n".join(f"{name} = {json.dumps(value)}" for name, value in more.items())
+    return "\n".join(
+        f'[[accounts]]\nname = "account-{number}"\nupstream = "openai"\n'
+        f'base_url = "{base_url}"\napi_key_env = "UPSTREAM_KEY"\n{extra}\n'
+        for number in range(count)
+    )

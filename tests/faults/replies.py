@@ -1,0 +1,363 @@
+"""How the fault upstream writes its answers, good and broken ones."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import json
+import secrets
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from faults import pictures
+from faults.errors import refusal
+from faults.script import Behaviour, Kind
+
+if TYPE_CHECKING:
+    from faults.server import FaultUpstream, Sale, Seen
+
+_HTML = "<!doctype html><title>Just a moment</title><p>proxy-7.internal.example is busy"
+_HUGE_BYTES = 72 * 1024 * 1024
+_USAGE = {
+    "input_tokens": 21,
+    "input_tokens_details": {"text_tokens": 13, "image_tokens": 8},
+    "output_tokens": 196,
+    "output_tokens_details": {"text_tokens": 4, "image_tokens": 192},
+    "total_tokens": 217,
+}
+
+
+class Reply:
+    """One answer in the making."""
+
+    def __init__(
+        self, server: FaultUpstream, request: web.Request, seen: Seen, behaviour: Behaviour
+    ) -> None:
+        self.server = server
+        self.request = request
+        self.seen = seen
+        self.behaviour = behaviour
+        self.headers = {"x-request-id": f"req_{secrets.token_hex(8)}", **behaviour.headers}
+        if behaviour.retry_after is not None:
+            self.headers["retry-after"] = behaviour.retry_after
+        self.picture = b""
+        self.form = seen.form
+        self.size = "1024x1024" if seen.size == "auto" else seen.size
+        self.sale: Sale | None = None
+
+    @property
+    def latency_s(self) -> float:
+        given = self.behaviour.latency_s
+        return self.server.latency_s if given is None else given
+
+    async def begin(self, content_type: str, **more: Any) -> web.StreamResponse:
+        """Send the headers of a good answer."""
+        response = web.StreamResponse(headers={**self.headers, "content-type": content_type})
+        if "length" in more:
+            response.content_length = more["length"]
+        if "encoding" in more:
+            response.headers["content-encoding"] = more["encoding"]
+        await response.prepare(self.request)
+        return response
+
+    async def make(self, *, latency_s: float) -> None:
+        """Work, then make the picture and book its sale, client or no client."""
+        await self.server.work(latency_s)
+        kind = self.behaviour.kind
+        if kind is Kind.WRONG_SIZE:
+            self.size = "1024x1536" if self.size != "1024x1536" else "1024x1024"
+        if kind is Kind.WRONG_FORMAT:
+            self.form = pictures.OTHER_FORMAT[self.form]
+        width, height = map(int, self.size.split("x"))
+        alpha = self.seen.fields.get("background") == "transparent" and self.form != "jpeg"
+        sale_id = f"sale_{secrets.token_hex(12)}"
+        data = pictures.encoded(width, height, self.form, alpha=alpha)
+        data = pictures.unique(data, self.form, sale_id, padding=self.behaviour.padding)
+        self.picture = pictures.corrupted(data) if kind is Kind.CORRUPT else data
+        self.sale = self.server.sell(self.seen, self.form, self.size, self.picture, sale_id)
+
+    def document(self, *, images: int = 1) -> tuple[bytes, bytes, bytes]:
+        """Return the images body in three parts: before, base64, behind."""
+        text = base64.b64encode(self.picture)
+        match self.behaviour.kind:
+            case Kind.DATA_PREFIX:
+                text = f"data:{pictures.CONTENT_TYPES[self.form]};base64,".encode() + text
+            case Kind.ESCAPED:
+                text = text.replace(b"/", rb"\/").replace(b"+", rb"\u002b")
+            case Kind.BAD_BASE64:
+                text = text[:2000] + b"*" + text[2001:]
+        more = b"".join(b'"}, {"b64_json": "' + text for _ in range(images - 1))
+        tail = json.dumps({**self.echo(), "usage": _USAGE})[1:]
+        return (
+            b'{"created": 1800000000, "data": [{"b64_json": "',
+            text + more,
+            b'"}], ' + tail.encode(),
+        )
+
+    def echo(self) -> dict[str, Any]:
+        """Return the fields that repeat what was made."""
+        return {
+            "size": self.size,
+            "quality": self.seen.fields.get("quality", "low"),
+            "background": self.seen.fields.get("background", "opaque"),
+            "output_format": self.form,
+        }
+
+    def delivered(self) -> None:
+        """Note that the last byte was written."""
+        if self.sale is not None:
+            self.sale.delivered = True
+
+    def hang_up(self, *, hard: bool = False) -> None:
+        """Close the connection in mid-answer; hard: with a reset."""
+        transport = self.request.transport
+        if transport is None:
+            return
+        if hard:
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+        else:
+            transport.close()
+
+
+async def reply(
+    server: FaultUpstream, request: web.Request, seen: Seen, behaviour: Behaviour
+) -> web.StreamResponse:
+    """Answer one request as its behaviour says."""
+    answer = Reply(server, request, seen, behaviour)
+    if behaviour.kind in _ODD:
+        return await _ODD[behaviour.kind](answer)
+    if behaviour.sells and behaviour.kind is not Kind.STATUS:
+        if seen.streams and behaviour.kind is Kind.OK:
+            return await _events(answer)
+        await answer.make(latency_s=answer.latency_s)
+        return await _SELL.get(behaviour.kind, _whole)(answer)
+    return await _refuse(answer)
+
+
+async def _refuse(answer: Reply) -> web.StreamResponse:
+    behaviour, seen = answer.behaviour, answer.seen
+    if behaviour.sells:
+        await answer.make(latency_s=answer.latency_s)
+    else:
+        await answer.server.work(behaviour.latency_s or 0.0)
+    status, body = refusal(behaviour, model=seen.model, key=seen.key)
+    if behaviour.kind is Kind.MODERATION and behaviour.shape == "stream":
+        response = await answer.begin("text/event-stream")
+        await _event(response, "error", body)
+        return response
+    return web.json_response(body, status=status, headers=answer.headers)
+
+
+async def _whole(answer: Reply) -> web.StreamResponse:
+    images = 2 if answer.behaviour.kind is Kind.TWO_IMAGES else 1
+    body = b"".join(answer.document(images=images))
+    response = await answer.begin("application/json", length=len(body))
+    await response.write(body)
+    await response.write_eof()
+    answer.delivered()
+    return response
+
+
+async def _zipped(answer: Reply) -> web.StreamResponse:
+    body = gzip.compress(b"".join(answer.document()), compresslevel=1)
+    response = await answer.begin("application/json", length=len(body), encoding="gzip")
+    await response.write(body)
+    answer.delivered()
+    return response
+
+
+async def _address(answer: Reply) -> web.StreamResponse:
+    assert answer.sale is not None
+    name = f"{answer.sale.id}.{answer.form}"
+    answer.server.pictures[name] = (answer.picture, pictures.CONTENT_TYPES[answer.form])
+    url = answer.behaviour.url or f"{answer.server.origin}/pictures/{name}"
+    body = {"created": 1_800_000_000, "data": [{"url": url}], "usage": _USAGE}
+    return web.json_response(body, headers=answer.headers)
+
+
+async def _short(answer: Reply) -> web.StreamResponse:
+    body = b"".join(answer.document())
+    response = await answer.begin("application/json", length=len(body))
+    await response.write(body[: len(body) // 2])
+    answer.hang_up()
+    return response
+
+
+async def _cut_json(answer: Reply) -> web.StreamResponse:
+    body = b"".join(answer.document())
+    return web.Response(
+        body=body[: len(body) // 2], content_type="application/json", headers=answer.headers
+    )
+
+
+async def _stall_body(answer: Reply) -> web.StreamResponse:
+    body = b"".join(answer.document())
+    response = await answer.begin("application/json", length=len(body))
+    await response.write(body[: len(body) // 2])
+    await answer.server.work(answer.behaviour.seconds, answer.request)
+    answer.hang_up()
+    return response
+
+
+async def _trickle(answer: Reply) -> web.StreamResponse:
+    body = b"".join(answer.document())
+    response = await answer.begin("application/json", length=len(body))
+    for at in range(0, len(body), 64):
+        await response.write(body[at : at + 64])
+        await asyncio.sleep(0.02)
+    answer.delivered()
+    return response
+
+
+async def _huge(answer: Reply) -> web.StreamResponse:
+    response = await answer.begin("application/json")
+    await response.write(answer.document()[0])
+    for _ in range(_HUGE_BYTES // (1 << 20)):
+        await response.write(b"A" * (1 << 20))
+    return response
+
+
+async def _bomb(answer: Reply) -> web.StreamResponse:
+    response = await answer.begin("application/json", encoding="gzip")
+    await response.write(_packed_bomb())
+    return response
+
+
+@lru_cache(maxsize=1)
+def _packed_bomb() -> bytes:
+    return gzip.compress(
+        b'{"data": [{"b64_json": "' + b"A" * _HUGE_BYTES + b'"}]}', compresslevel=1
+    )
+
+
+async def _keep_alive(answer: Reply) -> web.StreamResponse:
+    response = await answer.begin("application/json")
+    for _ in range(4):
+        await response.write(b" \n")
+        await answer.server.work(answer.latency_s / 4)
+    await answer.make(latency_s=0.0)
+    await response.write(b"".join(answer.document()))
+    answer.delivered()
+    return response
+
+
+async def _events(answer: Reply) -> web.StreamResponse:
+    """The vendor's stream: partial images, then the completed one; no `[DONE]`."""
+    asked = int(answer.seen.fields.get("partial_images", 0))
+    name = "image_edit" if answer.seen.operation == "edits" else "image_generation"
+    response = await answer.begin("text/event-stream")
+    step = answer.latency_s / (asked + 1)
+    await response.write(b": keep-alive\n\n")
+    for index in range(asked):
+        await answer.server.work(step)
+        if answer.sale is None:
+            await answer.make(latency_s=0.0)
+        await _event(response, f"{name}.partial_image", _partial(answer, name, index))
+    await answer.server.work(step)
+    if answer.sale is None:
+        await answer.make(latency_s=0.0)
+    await _event(
+        response,
+        f"{name}.completed",
+        {
+            "type": f"{name}.completed",
+            "b64_json": base64.b64encode(answer.picture).decode(),
+            "created_at": 1_800_000_000,
+            **answer.echo(),
+            "usage": _USAGE,
+        },
+    )
+    await response.write_eof()
+    answer.delivered()
+    return response
+
+
+def _partial(answer: Reply, name: str, index: int) -> dict[str, Any]:
+    width, height = map(int, answer.size.split("x"))
+    data = pictures.unique(
+        pictures.encoded(width, height, answer.form), answer.form, f"partial {index}"
+    )
+    return {
+        "type": f"{name}.partial_image",
+        "b64_json": base64.b64encode(data).decode(),
+        "partial_image_index": index,
+        "created_at": 1_800_000_000,
+        **answer.echo(),
+    }
+
+
+async def _stream_error(answer: Reply) -> web.StreamResponse:
+    response = await answer.begin("text/event-stream")
+    for index in range(answer.behaviour.partials):
+        partial = _partial(answer, "image_generation", index)
+        await _event(response, "image_generation.partial_image", partial)
+    default = {
+        "type": "error",
+        "error": {
+            "type": "image_generation_server_error",
+            "code": "image_generation_failed",
+            "message": "Image generation failed (req_F4u1tRequest).",
+            "param": None,
+        },
+        "sequence_number": 0,
+    }
+    await _event(response, "error", answer.behaviour.body or default)
+    return response
+
+
+async def _event(response: web.StreamResponse, name: str, data: dict[str, Any]) -> None:
+    await response.write(f"event: {name}\ndata: {json.dumps(data)}\n\n".encode())
+
+
+async def _html(answer: Reply) -> web.StreamResponse:
+    return web.Response(text=_HTML, content_type="text/html", headers=answer.headers)
+
+
+async def _text(answer: Reply) -> web.StreamResponse:
+    return web.Response(text="upstream connect error", headers=answer.headers)
+
+
+async def _redirect(answer: Reply) -> web.StreamResponse:
+    url = answer.behaviour.url or f"{answer.server.origin}/v1/elsewhere"
+    return web.Response(status=307, headers={**answer.headers, "location": url})
+
+
+async def _reset(answer: Reply) -> web.StreamResponse:
+    answer.hang_up(hard=True)
+    return web.Response()
+
+
+async def _stall(answer: Reply) -> web.StreamResponse:
+    await answer.server.work(answer.behaviour.seconds, answer.request)
+    answer.hang_up()
+    return web.Response()
+
+
+_Writer = Callable[[Reply], Awaitable[web.StreamResponse]]
+_SELL: dict[Kind, _Writer] = {
+    Kind.URL: _address,
+    Kind.GZIP: _zipped,
+    Kind.SHORT: _short,
+    Kind.CUT_JSON: _cut_json,
+    Kind.STALL_BODY: _stall_body,
+    Kind.TRICKLE: _trickle,
+    Kind.HUGE: _huge,
+    Kind.GZIP_BOMB: _bomb,
+}
+_ODD: dict[Kind, _Writer] = {
+    Kind.KEEP_ALIVE: _keep_alive,
+    Kind.STREAM_ERROR: _stream_error,
+    Kind.HTML: _html,
+    Kind.TEXT: _text,
+    Kind.REDIRECT: _redirect,
+    Kind.RESET: _reset,
+    Kind.STALL: _stall,
+}

@@ -1,0 +1,230 @@
+"""A whole gateway over a scripted upstream: real database, files and pixels."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pyvips
+
+from safelight import customers, ledger
+from safelight.channels import Channels
+from safelight.clock import Clock, SystemClock
+from safelight.config import load_config
+from safelight.db import Transaction
+from safelight.db.sqlite import SqliteDatabase
+from safelight.errors import UpstreamError
+from safelight.gateway import Gateway
+from safelight.gateway.audit import audit
+from safelight.gateway.orders import Caller, Order
+from safelight.gateway.recovery import recover
+from safelight.gateway.running import Parts
+from safelight.gateway.spooling import SpoolFolder
+from safelight.images import PixelWorker
+from safelight.pool import Pool
+from safelight.storage.disk import DiskStore
+from safelight.types import (
+    Account,
+    Balance,
+    ImageRequest,
+    Job,
+    Operation,
+    Received,
+    StatementLine,
+    UpstreamCall,
+)
+from safelight.upstreams import PartialSink
+from safelight.upstreams.spool import Spool
+
+VIP = "gpt-image-2-vip"
+PEPPER = b"pepper"
+Step = UpstreamError | str | None
+"""What the upstream does next: a fault, a size or format to answer instead, or a good answer."""
+
+
+class ScriptedUpstream:
+    """An upstream that follows a list of steps, then answers well; it counts what it sold."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.steps: list[Step] = []
+        self.calls: list[tuple[str, UpstreamCall]] = []
+        self.sold = 0
+        self.called = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def generate(
+        self,
+        account: Account,
+        call: UpstreamCall,
+        *,
+        spool: Path,
+        deadline: float,
+        on_partial: PartialSink | None = None,
+    ) -> Received:
+        self.calls.append((account.name, call))
+        self.called.set()
+        assert deadline > self.clock.monotonic()
+        number = len(self.calls)
+        step = self.steps.pop(0) if self.steps else None
+        await self.gate.wait()
+        if isinstance(step, UpstreamError):
+            self.sold += step.sold
+            raise step
+        self.sold += 1
+        size = "1024x1024" if call.size == "auto" else call.size
+        kind: str = call.output_format
+        if step is not None:
+            size, kind = (step, kind) if "x" in step else (size, step)
+        for index in range(call.partial_images if on_partial else 0):
+            path = spool.with_name(f"{spool.name}.partial{index}")
+            path.write_bytes(picture("16x16", "png", number))
+            assert on_partial is not None
+            on_partial(index, path)
+        with Spool(spool) as file:
+            file.write(picture(size, kind, number))
+            return file.commit(upstream_request_id=f"req_{number}")
+
+    async def close(self) -> None:
+        return None
+
+
+def picture(size: str, kind: str, seed: int) -> bytes:
+    """Return a small encoded picture that differs for each seed."""
+    width, height = map(int, size.split("x"))
+    colour = [seed % 251, seed // 251 % 251, 90]
+    image = pyvips.Image.black(width, height, bands=3).linear(1, colour)
+    data: bytes = image.cast("uchar").write_to_buffer(f".{kind}")
+    return data
+
+
+class House:
+    """One gateway process on a data folder; make another on the same folder to restart it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Clock | None = None,
+        accounts: tuple[Account, ...] | None = None,
+        owner: str = "test",
+    ) -> None:
+        self.clock = clock or SystemClock()
+        self.config = load_config(None, folder, environ={})
+        self.upstream = ScriptedUpstream(self.clock)
+        self.db = SqliteDatabase(folder / "t.db", self.clock)
+        self.store = DiskStore(folder / "blobs")
+        self.owner = owner
+        self.parts = Parts(
+            db=self.db,
+            pool=Pool(accounts or (account("a"), account("b")), self.clock, random.Random(3)),
+            storage=self.store,
+            pixels=PixelWorker(),
+            channels=Channels(self.config.channels),
+            upstreams={"scripted": self.upstream},
+            spool=SpoolFolder(folder / "spool"),
+            clock=self.clock,
+        )
+        self.gateway = Gateway(
+            self.parts,
+            owner=owner,
+            pepper=PEPPER,
+            max_file_bytes=10_000_000,
+            min_free_bytes=0,
+            max_in_flight=1000,
+        )
+
+    async def open(self, credit: int = 1_000_000) -> House:
+        def begin(tx: Transaction) -> None:
+            if customers.any_customer(tx):
+                return
+            customers.create_customer(tx, customer_id="cus_1", name="one")
+            ledger.open_balance(tx, "cus_1")
+            key, key_id = customers.new_key()
+            customers.add_key(
+                tx, key=key, key_id="key_1", customer_id="cus_1", name="one", pepper=PEPPER
+            )
+            assert key_id
+            if credit:
+                ledger.topup(
+                    tx,
+                    transfer_id="tr_first",
+                    customer_id="cus_1",
+                    amount_micros=credit,
+                    actor="test",
+                    reason="credit",
+                )
+
+        await self.db.write(begin)
+        await recover(self.gateway, self.parts, owner=self.owner)
+        self.gateway.accepting = True
+        return self
+
+    async def close(self, drain_s: float = 5) -> None:
+        await self.gateway.drain(drain_s)
+        self.parts.pixels.close()
+        self.store.close()
+        await self.db.close()
+
+    async def submit(
+        self,
+        prompt: str = "a lamp",
+        *,
+        retry_count: int = 0,
+        key: str | None = None,
+        stream: bool = False,
+        **more: object,
+    ) -> Order:
+        values: dict[str, object] = {"channel": VIP, "size": "1024x1024", **more}
+        request = ImageRequest(operation=Operation.GENERATION, prompt=prompt, **values)  # type: ignore[arg-type]
+        caller = Caller(
+            customer_id="cus_1",
+            key_id="key_1",
+            route="/v1/images/generations",
+            retry_count=retry_count,
+            idempotency_key=key,
+        )
+        return await self.gateway.submit(
+            request, caller, given=frozenset({"prompt", *more}), stream=stream
+        )
+
+    async def buy(self, prompt: str = "a lamp", **more: object) -> tuple[Job, ...]:
+        """Order, wait and take delivery."""
+        order = await self.submit(prompt, **more)  # type: ignore[arg-type]
+        async with self.gateway.attached(order) as attachment:
+            done = await self.gateway.wait(order)
+            attachment.delivered()
+        return done
+
+    async def balance(self) -> Balance:
+        return await self.gateway.balance("cus_1")
+
+    async def statement(self) -> tuple[StatementLine, ...]:
+        page = await self.gateway.statement(
+            "cus_1", after=None, limit=10_000, from_s=None, to_s=None
+        )
+        return page.lines
+
+    async def audit(self) -> list[str]:
+        return await self.db.read(audit)
+
+    async def waste(self) -> int:
+        from safelight import jobs
+
+        return sum((await self.db.read(jobs.waste)).values())
+
+
+def account(name: str, group: str | None = None, **more: object) -> Account:
+    return Account(
+        name=name,
+        upstream="scripted",
+        group=group or name,
+        channels=("gpt-image-2", "gpt-image-2-all", VIP),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+Make = Callable[..., House]
