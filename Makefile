@@ -1,0 +1,79 @@
+# Everything a newcomer needs: Python 3.11 or newer, git and make. The environment lives in .venv;
+# stamp files in it remember what is installed, so that a second run starts at once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := $(VENV)/tools
+
+RUNTIME := $(VENV)/.runtime
+DEVELOPMENT := $(VENV)/.development
+
+PIP_COMPILE := $(TOOLS)/bin/pip-compile -q --allow-unsafe --generate-hashes --strip-extras \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header \
+	--extra build --extra proof --extra demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test serve lint bench campaign format clean requirements
+
+help: ## show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+demo: $(RUNTIME) ## start a gateway, order one poster with the openai SDK, show the bill
+	@$(BIN)/safelight demo
+
+test: lint ## all checks: lint, types, import rules, tests
+	$(BIN)/python -m pytest -q -m "not campaign"
+
+serve: $(RUNTIME) ## run the gateway with ./safelight.toml, if there is one, on ./data
+	@$(BIN)/safelight serve
+
+lint: $(DEVELOPMENT) ## ruff, formatting, strict mypy, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(RUNTIME) ## measure throughput and memory on this machine
+	@$(BIN)/safelight bench
+
+campaign: $(DEVELOPMENT) ## the long runs: every SDK version, kills, faults
+	$(BIN)/python -m pytest -q -m campaign
+
+format: $(DEVELOPMENT) ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove the environment and caches; data and pictures stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf build dist src/safelight.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+requirements: $(TOOLS)/.installed ## pin all dependencies again, with hashes
+	$(PIP_COMPILE) -o requirements.txt pyproject.toml
+	$(PIP_COMPILE) --extra test -o requirements-dev.txt pyproject.toml
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "safelight needs Python 3.11 or newer; '$(PYTHON)' is: $$($(PYTHON) --version 2>&1 | head -n 1)"; \
+		echo "Install one and name it, for example: make demo PYTHON=python3.12"; exit 1; }
+	@echo "Preparing $(VENV), on the first run only ..."
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu install the package python3-venv"; exit 1; }
+	@touch $@
+
+$(RUNTIME): requirements.txt pyproject.toml | $(VENV)/.created
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEVELOPMENT): requirements-dev.txt pyproject.toml | $(VENV)/.created
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# pip-tools gets an environment of its own: it is no dependency of safelight.
+$(TOOLS)/.installed: | $(VENV)/.created
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.5'
+	@touch $@

@@ -1,0 +1,104 @@
+"""The command line: `safelight`.
+
+This file puts the commands together and turns every end of a run into an exit code. Each command
+has its own module; commands that talk to a gateway speak HTTP only. `main` is the entry point.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from safelight import __version__
+from safelight.cli import credit, demo, edit, generate, keys, output, serve, sizes, statement
+from safelight.cli.errors import EXIT_CODE_MEANINGS, CliError, ExitCode
+from safelight.cli.services import Services
+from safelight.errors import ConfigError, SafelightError, StorageError
+
+_EPILOG = "[bold]Exit codes[/]: " + " · ".join(
+    f"{int(code)} {meaning}" for code, meaning in EXIT_CODE_MEANINGS.items()
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"safelight {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version.",
+            show_default=False,
+        ),
+    ] = False,
+) -> None:
+    """A self-hosted, OpenAI-compatible image gateway: one order, one image, one charge.
+
+    Start one with [bold]safelight serve[/]. Client commands find it by SAFELIGHT_URL and
+    SAFELIGHT_API_KEY (else OPENAI_BASE_URL and OPENAI_API_KEY).
+    """
+
+
+def build() -> typer.Typer:
+    """Return the program with all its commands."""
+    program = typer.Typer(
+        name="safelight",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        epilog=_EPILOG,
+    )
+    program.callback()(_root)
+    running, pictures, money = "Run", "Make pictures", "Keys and money"
+    program.command(rich_help_panel=running)(serve.serve)
+    program.command(rich_help_panel=running)(demo.demo)
+    program.command(rich_help_panel=pictures)(generate.generate)
+    program.command(rich_help_panel=pictures)(edit.edit)
+    program.command(rich_help_panel=pictures)(sizes.sizes)
+    program.add_typer(keys.keys, name="keys", rich_help_panel=money)
+    # An amount such as -5.00 is an argument, not options named 5, . and 0.
+    program.command(rich_help_panel=money, context_settings={"ignore_unknown_options": True})(
+        credit.credit
+    )
+    program.command(rich_help_panel=money)(statement.statement)
+    return program
+
+
+def main(argv: Sequence[str] | None = None, services: Services | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        argv: the arguments without the program's name; None takes those of the process.
+        services: the local parts; None takes the real ones.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        get_command(build()).main(arguments, prog_name="safelight", obj=services or Services())
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else ExitCode.OK
+    except CliError as error:
+        return _fail(error, arguments)
+    except ConfigError as error:
+        return _fail(CliError(str(error), exit_code=ExitCode.USAGE), arguments)
+    except SafelightError as error:
+        details = {"code": error.code, "param": error.param}
+        return _fail(CliError(error.message, details=details), arguments)
+    except StorageError as error:
+        return _fail(CliError(str(error)), arguments)
+    return ExitCode.OK
+
+
+def _fail(error: CliError, arguments: Sequence[str]) -> int:
+    output.print_error(error, as_json="--json" in arguments)
+    return error.exit_code

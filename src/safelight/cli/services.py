@@ -1,0 +1,154 @@
+"""What the commands need from outside, as seams that tests can fill.
+
+`serve`, `keys` and `credit` work in this process; everything else speaks HTTP. The real parts are
+imported only when a command needs them: `safelight --help` and the client commands start at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import typer
+
+from safelight.cli.http import Patience
+from safelight.config import Config
+from safelight.types import Balance, Micros
+
+
+class ServerInfo(Protocol):
+    """What the gateway says when it is ready."""
+
+    @property
+    def url(self) -> str:
+        """Its origin, without `/v1`."""
+
+    @property
+    def first_key(self) -> str | None:
+        """The key made by the first start; None later."""
+
+    @property
+    def customer(self) -> str | None:
+        """The customer of the first key; None later."""
+
+    @property
+    def credit_micros(self) -> Micros:
+        """The first customer's credit."""
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """Model ids that are served."""
+
+    @property
+    def accounts(self) -> Sequence[str]:
+        """Names of the accounts that serve them."""
+
+    @property
+    def recovered_jobs(self) -> int:
+        """Jobs that an earlier process left and this one goes on with."""
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the operator should know, one sentence each."""
+
+
+class KeyInfo(Protocol):
+    """A key as its operator sees it; `created_at` and `revoked_at` in milliseconds since 1970."""
+
+    @property
+    def id(self) -> str:
+        """The name to revoke it by."""
+
+    @property
+    def customer(self) -> str:
+        """Whose it is."""
+
+    @property
+    def name(self) -> str:
+        """What it was called when it was made."""
+
+    @property
+    def created_at(self) -> int:
+        """When it was made."""
+
+    @property
+    def last4(self) -> str:
+        """The end of the key, to recognise it."""
+
+    @property
+    def revoked_at(self) -> int | None:
+        """When it was revoked, or None."""
+
+    @property
+    def balance_micros(self) -> Micros:
+        """The customer's available money."""
+
+
+class Office(Protocol):
+    """Customers, keys and money of one data folder, whether or not a server runs on it."""
+
+    async def create_customer_key(self, name: str, credit_micros: Micros) -> str:
+        """Make a key for customer `name` (made too if new), add the credit, return the key."""
+        ...
+
+    async def list_keys(self) -> Sequence[KeyInfo]:
+        """Return all keys."""
+        ...
+
+    async def revoke_key(self, key_id: str) -> bool:
+        """End a key at once; False when there is no such key in use."""
+        ...
+
+    async def credit(self, customer: str, amount_micros: Micros, reason: str) -> Balance:
+        """Add to a customer's balance (or take, if negative) and return it.
+
+        Raises:
+            LookupError: no such customer.
+            ledger.WouldOverdraw: less than that is available.
+        """
+        ...
+
+
+OpenOffice = Callable[[Path], AbstractAsyncContextManager[Office]]
+Serve = Callable[[Config, Callable[[ServerInfo], None]], int]
+LoadConfig = Callable[[Path | None, Path], Config]
+
+
+def _open_office(data_dir: Path) -> AbstractAsyncContextManager[Office]:
+    from safelight import app  # noqa: PLC0415 - see the module docstring
+
+    return app.open_office(data_dir)
+
+
+def _serve(config: Config, on_ready: Callable[[ServerInfo], None]) -> int:
+    from safelight import app  # noqa: PLC0415 - see the module docstring
+
+    return app.serve(config, on_ready=on_ready)
+
+
+def _load_config(path: Path | None, data_dir: Path) -> Config:
+    import os  # noqa: PLC0415
+
+    from safelight.config import load_config  # noqa: PLC0415 - see the module docstring
+
+    return load_config(path, data_dir, environ=os.environ)
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts; tests pass their own."""
+
+    open_office: OpenOffice = _open_office
+    serve: Serve = _serve
+    load_config: LoadConfig = _load_config
+    patience: Callable[[float], Patience] = Patience
+
+
+def services_of(context: typer.Context) -> Services:
+    """Return the parts that `main` gave to this run."""
+    found = context.find_object(Services)
+    assert found is not None, "main always passes Services"
+    return found
