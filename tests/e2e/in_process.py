@@ -1,0 +1,91 @@
+"""The real application without a socket: ASGI requests, with a clock that moves when told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safelight.app import App, Office
+from safelight.clock import ManualClock
+from safelight.config import load_config
+
+
+@dataclass
+class Answer:
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class InProcess:
+    """One application on one folder, and a customer's key for it."""
+
+    def __init__(self, app: App, clock: ManualClock, key: str) -> None:
+        self.app = app
+        self.clock = clock
+        self.key = key
+
+    async def ask(
+        self, method: str, target: str, body: Any = None, *, key: str | None = None
+    ) -> Answer:
+        """Send one request; `target` is path and query, `body` becomes JSON."""
+        path, _, query = target.partition("?")
+        data = b"" if body is None else json.dumps(body).encode()
+        headers = [(b"host", b"gateway.test"), (b"content-length", str(len(data)).encode())]
+        headers.append((b"authorization", f"Bearer {key or self.key}".encode()))
+        if data:
+            headers.append((b"content-type", b"application/json"))
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": query.encode(),
+            "root_path": "",
+            "headers": headers,
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 80),
+        }
+        answer, unsent, forever = Answer(), [data], asyncio.Event()
+
+        async def receive() -> dict[str, Any]:
+            if unsent:
+                return {"type": "http.request", "body": unsent.pop(), "more_body": False}
+            await forever.wait()
+            raise AssertionError("nobody hangs up here")
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                answer.status = message["status"]
+                answer.headers = {
+                    name.decode(): value.decode() for name, value in message["headers"]
+                }
+            else:
+                answer.body += message.get("body", b"")
+
+        await self.app.asgi(scope, receive, send)
+        return answer
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[InProcess]:
+    """Start an application over the proof upstream, on a clock that stands still."""
+    clock = ManualClock()
+    app = App(load_config(None, folder, environ={}), clock)
+    key = await Office(app.db, app.keyring).create_customer_key("team", 10_000_000)
+    await app.start()
+    try:
+        yield InProcess(app, clock, key)
+    finally:
+        await app.stop(5)
