@@ -36,35 +36,45 @@ def refusal(behaviour: Behaviour, *, model: str, key: str) -> Refusal:
                 "The server had an error while processing your request (req_F4u1tRequest).",
                 kind="server_error",
             )
+        case Kind.THROTTLED:
+            return 429, throttled(behaviour.retry_after)
         case Kind.MODERATION:
             return _moderation(behaviour.shape)
         case Kind.AUTH:
             shown = f"{key[:3]}***{key[-4:]}"
             text = f"Incorrect API key provided: sk-{shown}. See https://platform.openai.com/keys."
             return 401, error(text, code="invalid_api_key")
-        case Kind.MODEL_MISSING:
-            text = f"The model `{model}` does not exist or you do not have access to it."
-            return 404, error(text, code="model_not_found")
-        case Kind.MODEL_GONE:
-            text = f"The model '{model}' does not exist."
-            return 400, error(
-                text, kind="image_generation_user_error", code="invalid_value", param="model"
-            )
+        case Kind.MODEL_MISSING | Kind.MODEL_GONE:
+            return _no_model(behaviour.kind, model)
         case _:
             return _FIXED[behaviour.kind]
 
 
+def _no_model(kind: Kind, model: str) -> Refusal:
+    if kind is Kind.MODEL_MISSING:
+        text = f"The model `{model}` does not exist or you do not have access to it."
+        return 404, error(text, code="model_not_found")
+    return 400, error(
+        f"The model '{model}' does not exist.",
+        kind="image_generation_user_error",
+        code="invalid_value",
+        param="model",
+    )
+
+
+def throttled(wait: str | None) -> dict[str, Any]:
+    """Return the body of a 429; its text names the wait in seconds, if one is known."""
+    hint = f" Please try again in {wait}s." if wait is not None and wait.isdecimal() else ""
+    return error(
+        f"Rate limit reached for gpt-image-2 in organization {ORGANISATION} on images per min: "
+        f"Limit 5, Used 5, Requested 1.{hint} "
+        "Visit https://platform.openai.com/account/rate-limits to learn more.",
+        kind="images",
+        code="rate_limit_exceeded",
+    )
+
+
 _FIXED: dict[Kind, Refusal] = {
-    Kind.THROTTLED: (
-        429,
-        error(
-            f"Rate limit reached for gpt-image-2 in organization {ORGANISATION} on images per min: "
-            "Limit 5, Used 5, Requested 1. Please try again in 12s. "
-            "Visit https://platform.openai.com/account/rate-limits to learn more.",
-            kind="images",
-            code="rate_limit_exceeded",
-        ),
-    ),
     Kind.QUOTA: (
         429,
         error(

@@ -1,0 +1,341 @@
+"""HTTP towards one kind of upstream: sending, and reading an answer's bytes under timers.
+
+Owns the aiohttp session, the translation of its exceptions into `UpstreamError`, and the timers of
+a call. Parses no body. Rules of the failure catalogue that live here: U1-U5 and U21 (connect, TLS,
+no answer, stall, cut, too large). Redirects are never followed, proxies of the environment never
+used, TLS always verified.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from types import SimpleNamespace
+from typing import Final, Protocol
+
+import aiohttp
+
+from safelight.clock import Clock
+from safelight.errors import FaultClass, UpstreamError
+from safelight.types import Account
+
+BODY_MAX: Final = 64 * 1024 * 1024
+"""Bytes of one answer, on the wire and unpacked."""
+RATE_FLOOR_BYTES_PER_S: Final = 16_000
+RATE_WINDOW_S: Final = 30.0
+_PIECE: Final = 64 * 1024
+_DRAIN_S: Final = 0.2
+# Shorter than the idle timeout of common servers, so that a connection is rarely reused just as its
+# other end closes it: that race looks like a failed paid call. A handshake is short beside a call.
+_KEEPALIVE_S: Final = 4.0
+
+
+class Timers:
+    """The limits of one call, on the clock's monotonic seconds."""
+
+    def __init__(self, clock: Clock, account: Account, deadline: float) -> None:
+        self.clock = clock
+        self.connect_s = account.connect_timeout_s
+        self.idle_s = account.idle_timeout_s
+        self.deadline = deadline
+        self.answer_by = min(deadline, clock.monotonic() + account.first_byte_timeout_s)
+
+    def left(self, until: float) -> float:
+        """Return the seconds until then, at least 0."""
+        return max(0.0, until - self.clock.monotonic())
+
+
+class RateFloor:
+    """Notices a body that trickles: fewer than 16 kB/s over 30 s (failure catalogue, U4)."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._bytes = 0
+
+    def pause(self) -> None:
+        """Forget what was measured: the upstream is working, not sending."""
+        self._since = None
+
+    def too_slow(self, now: float, received: int) -> bool:
+        """Count `received` bytes at `now` (seconds); return whether a full window was too slow."""
+        if self._since is None:
+            self._since, self._bytes = now, 0
+        self._bytes += received
+        elapsed = now - self._since
+        if elapsed < RATE_WINDOW_S:
+            return False
+        slow = self._bytes < RATE_FLOOR_BYTES_PER_S * elapsed
+        self._since, self._bytes = now, 0
+        return slow
+
+
+class _Unpacker(Protocol):
+    """What zlib's decompression objects offer."""
+
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int = 0, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class Answer:
+    """An answer whose headers have arrived; its body is read piece by piece."""
+
+    def __init__(self, response: aiohttp.ClientResponse, timers: Timers) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = response.headers
+        self.content_type = response.content_type.lower()
+        self.request_id = response.headers.get("x-request-id")
+        self._response = response
+        self._timers = timers
+        self._rate = RateFloor()
+        self._wire_bytes = 0
+        self._body_bytes = 0
+        self._packed = b""
+        self._ended = False
+        self._unpacker = self._make_unpacker()
+        if (response.content_length or 0) > BODY_MAX:
+            raise too_large()
+
+    async def read(self, *, flowing: bool) -> bytes:
+        """Return the next bytes of the body, b"" at its end.
+
+        Args:
+            flowing: False while the upstream may still be working (nothing of the document or of
+                the next event has arrived): silence is then allowed as long as for a first byte.
+                True inside a document: the idle timeout and the rate floor hold.
+
+        Raises:
+            UpstreamError: silence, a trickle, a cut, too much, or an unknown compression.
+        """
+        if not flowing:
+            self._rate.pause()
+        while not self._ended:
+            if self._packed:
+                await asyncio.sleep(0)  # unpacking alone would keep everybody else waiting
+            data = self._packed or await self._receive(flowing=flowing)
+            self._ended = not data
+            piece = self._unpack(data)
+            if piece:
+                self._body_bytes += len(piece)
+                if self._body_bytes > BODY_MAX:
+                    raise too_large()
+                return piece
+        return b""
+
+    async def drain(self) -> None:
+        """Read what little follows a complete document, so that the connection can be reused."""
+        with suppress(TimeoutError, aiohttp.ClientError, OSError):
+            async with asyncio.timeout(_DRAIN_S):
+                while await self._response.content.readany():
+                    pass
+
+    async def _receive(self, *, flowing: bool) -> bytes:
+        timers = self._timers
+        idle_until = timers.clock.monotonic() + timers.idle_s
+        until = min(timers.deadline, idle_until) if flowing else timers.answer_by
+        try:
+            async with asyncio.timeout(timers.left(until)):
+                data = await self._response.content.readany()
+        except TimeoutError:
+            raise (stalled() if flowing else timed_out()) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise truncated() from error
+        self._wire_bytes += len(data)
+        if self._wire_bytes > BODY_MAX:
+            raise too_large()
+        if flowing and self._rate.too_slow(timers.clock.monotonic(), len(data)):
+            raise stalled()
+        return data
+
+    def _make_unpacker(self) -> _Unpacker | None:
+        """Identity was asked for; gzip is borne from proxies that do not listen."""
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if encoding in ("identity", ""):
+            return None
+        if encoding in ("gzip", "x-gzip", "deflate"):
+            return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+        raise not_json(self.status)
+
+    def _unpack(self, data: bytes) -> bytes:
+        if self._unpacker is None:
+            return data
+        try:
+            piece = self._unpacker.decompress(data, _PIECE) if data else self._unpacker.flush()
+        except zlib.error as error:
+            raise not_json(self.status) from error
+        self._packed = self._unpacker.unconsumed_tail
+        return piece
+
+
+class Transport:
+    """One aiohttp session, made when first needed."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    def _opened(self) -> aiohttp.ClientSession:
+        """Return the session; it carries no credential, no cookie and no environment."""
+        if self._session is None:
+            trace = aiohttp.TraceConfig()
+            trace.on_request_headers_sent.append(_note_sent)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                trace_configs=[trace],
+            )
+        return self._session
+
+    @asynccontextmanager
+    async def exchange(
+        self,
+        method: str,
+        url: str,
+        timers: Timers,
+        *,
+        headers: Mapping[str, str],
+        data: bytes | aiohttp.FormData | None = None,
+    ) -> AsyncIterator[Answer]:
+        """Send a request and give its answer; leaving early closes the connection.
+
+        Raises:
+            UpstreamError: the request never left (LOCAL), or no answer came.
+        """
+        response = await self._send(method, url, timers, headers=headers, data=data)
+        try:
+            yield Answer(response, timers)
+        except BaseException:
+            # The connection still carries the rest of an answer that nobody wants.
+            response.close()
+            raise
+        response.release()
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        timers: Timers,
+        *,
+        headers: Mapping[str, str],
+        data: bytes | aiohttp.FormData | None,
+    ) -> aiohttp.ClientResponse:
+        progress = SimpleNamespace(sent=False)
+        connect = min(timers.connect_s, timers.left(timers.answer_by))
+        try:
+            async with asyncio.timeout(timers.left(timers.answer_by)):
+                return await self._opened().request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=data,
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(connect=connect, sock_connect=connect),
+                    trace_request_ctx=progress,
+                )
+        except (aiohttp.ClientSSLError, ssl.SSLError) as error:
+            raise tls_failed() from error
+        except (
+            aiohttp.ClientConnectorError,
+            aiohttp.ConnectionTimeoutError,
+            aiohttp.InvalidURL,
+            aiohttp.NonHttpUrlClientError,
+        ) as error:
+            raise unreachable() from error
+        except aiohttp.ClientResponseError as error:
+            raise not_json(None) from error
+        except (aiohttp.ClientError, OSError) as error:
+            if not progress.sent:
+                raise unreachable() from error
+            raise timed_out() if type(error) is TimeoutError else disconnected() from error
+
+    async def close(self) -> None:
+        """Close all connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+
+async def _note_sent(
+    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
+) -> None:
+    """Remember that the request has begun to leave: from here on it may have been worked on."""
+    del session, params
+    context.trace_request_ctx.sent = True
+
+
+# ---- the faults of the wire (failure catalogue, U1-U5, U20, U21) --------------------------------
+
+
+def unreachable() -> UpstreamError:
+    """No connection, no name, or a reset before a byte was sent (U1)."""
+    return UpstreamError(
+        FaultClass.LOCAL, "upstream_unreachable", "The upstream could not be reached."
+    )
+
+
+def tls_failed() -> UpstreamError:
+    """No trusted TLS connection (U2)."""
+    return UpstreamError(
+        FaultClass.LOCAL,
+        "upstream_tls_error",
+        "No trusted connection to the upstream was possible.",
+    )
+
+
+def timed_out() -> UpstreamError:
+    """Nothing came in time (U3)."""
+    return UpstreamError(
+        FaultClass.SLOW,
+        "upstream_timeout",
+        "The upstream did not answer in time.",
+        final_status=504,
+    )
+
+
+def disconnected() -> UpstreamError:
+    """The connection broke after the request had left and before any header."""
+    return UpstreamError(
+        FaultClass.FAST, "upstream_disconnected", "The upstream broke the connection off."
+    )
+
+
+def stalled() -> UpstreamError:
+    """The body stopped or trickles (U4)."""
+    return UpstreamError(
+        FaultClass.SLOW, "upstream_stalled", "The upstream stopped in mid-answer.", sold=True
+    )
+
+
+def truncated() -> UpstreamError:
+    """The body ended early (U5)."""
+    return UpstreamError(
+        FaultClass.SLOW, "upstream_truncated", "The upstream's answer was cut short.", sold=True
+    )
+
+
+def not_json(status: int | None, *, sold: bool = False) -> UpstreamError:
+    """A web page, a text or something unreadable (U20); it is never echoed."""
+    return UpstreamError(
+        FaultClass.FAST,
+        "upstream_not_json",
+        "The upstream answered something unreadable.",
+        status=status,
+        sold=sold,
+    )
+
+
+def too_large() -> UpstreamError:
+    """More than any picture can be (U21)."""
+    return UpstreamError(
+        FaultClass.BAD_OUTPUT,
+        "upstream_too_large",
+        "The upstream's answer was too large.",
+        sold=True,
+    )

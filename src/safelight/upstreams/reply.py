@@ -1,0 +1,372 @@
+"""A picture inside JSON, read as a stream: base64 goes out as bytes while it arrives.
+
+Owns the incremental scanner of one images reply (OpenAI images API: `data[0].b64_json`, or one
+stream event with `b64_json` at the top) and the base64 decoding. Keeps everything that is no
+picture, up to 1 MB, for a full parse at the end. Does no I/O, knows no HTTP and judges no answer.
+
+How it works: a scanner that knows only JSON's brackets and strings (RFC 8259), and so the path of
+each string. The picture's string is cut out and decoded piece by piece; the rest, the *skeleton*,
+is parsed by msgspec when the document is complete, which is also where its grammar is checked.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Callable
+from enum import Enum, StrEnum, auto
+from typing import Final
+
+import msgspec
+import pybase64
+
+Sink = Callable[[bytes], object]
+"""Takes the picture's decoded bytes, in order."""
+
+SKELETON_MAX: Final = 1024 * 1024
+"""Bytes of JSON that are kept beside the picture."""
+URL_MAX: Final = 8192
+"""Characters of a picture's address."""
+_DEPTH_MAX: Final = 64
+_DATA_PREFIX_MAX: Final = 128
+
+_SPACE = b" \t\r\n\xef\xbb\xbf"  # whitespace and a byte-order mark before the document
+_STRUCTURE = re.compile(rb'["{}\[\]:,]')
+_STRING_STOP = re.compile(rb'["\\]')
+_ASCII_ESCAPE = re.compile(rb"\\u00([0-7][0-9a-fA-F])")
+_CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
+
+
+class ReplyFault(StrEnum):
+    """Why a reply cannot be used."""
+
+    NOT_JSON = "not_json"
+    TOO_LARGE = "too_large"
+    BAD_BASE64 = "bad_base64"
+
+
+class ReplyError(Exception):
+    """A reply that cannot be used; `fault` says why."""
+
+    def __init__(self, fault: ReplyFault, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
+class Base64Stream:
+    """Decodes base64 text that arrives in pieces (RFC 4648 section 4, padding required).
+
+    A `data:image/png;base64,` prefix is dropped. Whitespace is refused.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self.bytes_out = 0
+        self._sink = sink
+        self._head: bytes | None = b""
+        self._rest = b""
+        self._ended = False
+
+    @property
+    def buffered(self) -> int:
+        """Bytes kept between calls."""
+        return len(self._rest) + len(self._head or b"")
+
+    def feed(self, text: bytes) -> None:
+        """Decode as much of `text` as makes whole groups of four.
+
+        Raises:
+            ReplyError: this is not base64.
+        """
+        if self._head is not None:
+            text = self._after_prefix(text)
+        if self._rest:
+            text = self._rest + text
+        whole = len(text) - len(text) % 4
+        self._rest = text[whole:]
+        if whole:
+            self._decode(text[:whole] if self._rest else text)
+
+    def finish(self) -> None:
+        """Take the end of the text.
+
+        Raises:
+            ReplyError: the text ends inside a group or inside its prefix.
+        """
+        if self._head is not None:
+            head, self._head = self._head, None
+            if head[:5].lower() == b"data:":
+                raise ReplyError(ReplyFault.BAD_BASE64, "a data URL without its data")
+            self.feed(head)
+        if self._rest:
+            raise ReplyError(ReplyFault.BAD_BASE64, "base64 that ends inside a group of four")
+
+    def _after_prefix(self, text: bytes) -> bytes:
+        """Hold text back until it is known whether a data URL begins here (RFC 2397)."""
+        head = (self._head or b"") + text
+        self._head = head
+        if head[:5].lower() != b"data:"[: len(head)]:
+            self._head = None
+            return head
+        comma = head.find(b",", 0, _DATA_PREFIX_MAX)
+        if comma < 0:
+            if len(head) >= _DATA_PREFIX_MAX:
+                raise ReplyError(ReplyFault.BAD_BASE64, "a data URL without its data")
+            return b""
+        if not head[:comma].lower().endswith(b";base64"):
+            raise ReplyError(ReplyFault.BAD_BASE64, "a data URL that is not base64")
+        self._head = None
+        return head[comma + 1 :]
+
+    def _decode(self, groups: bytes) -> None:
+        if self._ended:
+            raise ReplyError(ReplyFault.BAD_BASE64, "base64 that goes on after its padding")
+        try:
+            data = pybase64.b64decode(groups, validate=True)
+        except binascii.Error as error:
+            raise ReplyError(ReplyFault.BAD_BASE64, "not base64") from error
+        self._ended = groups.endswith(b"=")
+        self.bytes_out += len(data)
+        self._sink(data)
+
+
+class _Mode(Enum):
+    """What the next byte belongs to."""
+
+    BEFORE = auto()  # whitespace before the document (some servers keep a connection alive with it)
+    BETWEEN = auto()  # brackets, commas, numbers, words
+    KEY = auto()
+    TEXT = auto()
+    SNIFF = auto()  # the first bytes of a "url": an address or a data URL?
+    ADDRESS = auto()
+    PICTURE = auto()
+    SKIPPED = auto()  # a second picture
+    AFTER = auto()
+
+
+class _Level:
+    """One open bracket."""
+
+    __slots__ = ("index", "is_object", "key", "wants_key")
+
+    def __init__(self, *, is_object: bool) -> None:
+        self.is_object = is_object
+        self.wants_key = is_object
+        self.key = ""
+        self.index = 0
+
+
+class ReplyScanner:
+    """Scans one JSON document; the first picture in it goes to `sink`.
+
+    Memory stays below SKELETON_MAX and a few hundred bytes, whatever the picture's size. What comes
+    after the document's last bracket is ignored.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        self.images = 0
+        """How many pictures the reply holds, as far as it was read."""
+        self.picture_bytes = 0
+        """Decoded bytes of the first picture; 0: there was none."""
+        self.url: str | None = None
+        """The address given instead of a picture."""
+        self._sink = sink
+        self._mode = _Mode.BEFORE
+        self._levels: list[_Level] = []
+        self._skeleton = bytearray()
+        self._string_at = 0
+        self._escaped = False
+        self._held = b""
+        self._base64 = Base64Stream(sink)
+        self._steps = {
+            _Mode.BEFORE: self._before,
+            _Mode.BETWEEN: self._between,
+            _Mode.KEY: self._string,
+            _Mode.TEXT: self._string,
+            _Mode.SNIFF: self._sniff,
+            _Mode.ADDRESS: self._string,
+            _Mode.PICTURE: self._picture,
+            _Mode.SKIPPED: self._string,
+        }
+
+    @property
+    def started(self) -> bool:
+        """True from the document's first bracket on."""
+        return self._mode is not _Mode.BEFORE
+
+    @property
+    def complete(self) -> bool:
+        """True when the document's last bracket was seen."""
+        return self._mode is _Mode.AFTER
+
+    @property
+    def buffered(self) -> int:
+        """Bytes kept between calls."""
+        return len(self._skeleton) + len(self._held) + self._base64.buffered
+
+    def feed(self, chunk: bytes) -> None:
+        """Scan the next bytes, cut anywhere.
+
+        Raises:
+            ReplyError: no JSON, too much of it beside the picture, or the picture is no base64.
+        """
+        position = 0
+        while position < len(chunk) and self._mode is not _Mode.AFTER:
+            position = self._steps[self._mode](chunk, position)
+
+    def document(self) -> object:
+        """Return the complete document; the picture's string is empty in it.
+
+        Raises:
+            ReplyError: it is no JSON after all, or not complete.
+        """
+        if not self.complete:
+            raise ReplyError(ReplyFault.NOT_JSON, "the document is not complete")
+        return _parse(bytes(self._skeleton))
+
+    @property
+    def skeleton(self) -> bytes:
+        """The text kept so far, the picture's base64 left out."""
+        return bytes(self._skeleton)
+
+    def _keep(self, piece: bytes) -> None:
+        if len(self._skeleton) + len(piece) > SKELETON_MAX:
+            raise ReplyError(ReplyFault.TOO_LARGE, "too much JSON beside the picture")
+        self._skeleton += piece
+
+    def _before(self, chunk: bytes, position: int) -> int:
+        rest = chunk[position:].lstrip(_SPACE)
+        if rest:
+            if rest[:1] not in (b"{", b"["):
+                raise ReplyError(ReplyFault.NOT_JSON, "the body is no JSON document")
+            self._mode = _Mode.BETWEEN
+        return len(chunk) - len(rest)
+
+    def _between(self, chunk: bytes, position: int) -> int:
+        found = _STRUCTURE.search(chunk, position)
+        if found is None:
+            self._keep(chunk[position:])
+            return len(chunk)
+        self._keep(chunk[position : found.end()])
+        match found.group():
+            case b'"':
+                self._open_string()
+            case b"{" | b"[" as bracket:
+                if len(self._levels) == _DEPTH_MAX:
+                    raise ReplyError(ReplyFault.NOT_JSON, "JSON nested too deeply")
+                self._levels.append(_Level(is_object=bracket == b"{"))
+            case b"}" | b"]" as bracket:
+                if not self._levels or self._levels.pop().is_object != (bracket == b"}"):
+                    raise ReplyError(ReplyFault.NOT_JSON, "a bracket that closes nothing")
+                if not self._levels:
+                    self._mode = _Mode.AFTER
+            case b",":
+                level = self._levels[-1]
+                level.wants_key = level.is_object
+                level.index += 1
+            case _:
+                self._levels[-1].wants_key = False
+        return found.end()
+
+    def _open_string(self) -> None:
+        self._string_at = len(self._skeleton) - 1
+        self._escaped = False
+        if self._levels[-1].wants_key:
+            self._mode = _Mode.KEY
+            return
+        key = self._picture_key()
+        if key == "b64_json":
+            self._open_picture()
+        elif key == "url" and self.url is None:
+            self._held = b""
+            self._mode = _Mode.SNIFF
+        else:
+            self._mode = _Mode.TEXT
+
+    def _open_picture(self) -> None:
+        self.images = max(self.images, self._levels[1].index + 1 if len(self._levels) > 1 else 1)
+        if self.picture_bytes:
+            self._mode = _Mode.SKIPPED
+            return
+        self._base64 = Base64Stream(self._sink)
+        self._held = b""
+        self._mode = _Mode.PICTURE
+
+    def _picture_key(self) -> str:
+        """Return the key of the string that begins, if a picture can be there."""
+        levels = self._levels
+        if len(levels) == 1:
+            return levels[0].key if levels[0].key == "b64_json" else ""
+        listed = len(levels) == 3 and levels[0].key == "data" and not levels[1].is_object
+        return levels[2].key if listed else ""
+
+    def _string(self, chunk: bytes, position: int) -> int:
+        keep = self._mode is not _Mode.SKIPPED
+        if self._escaped:
+            found, end = None, position + 1
+            self._escaped = False
+        else:
+            found = _STRING_STOP.search(chunk, position)
+            end = len(chunk) if found is None else found.end()
+        closing = found is not None and found.group() == b'"'
+        self._escaped = found is not None and not closing
+        if keep or closing:
+            self._keep(chunk[position:end] if keep else b'"')
+        if closing:
+            self._close_string()
+        return end
+
+    def _close_string(self) -> None:
+        if self._mode is _Mode.KEY:
+            key = _parse(bytes(self._skeleton[self._string_at :]))
+            self._levels[-1].key = str(key)
+        elif self._mode is _Mode.ADDRESS:
+            if len(self._skeleton) - self._string_at > URL_MAX:
+                raise ReplyError(ReplyFault.TOO_LARGE, "the picture's address is too long")
+            self.url = str(_parse(bytes(self._skeleton[self._string_at :]))) or None
+        self._mode = _Mode.BETWEEN
+
+    def _sniff(self, chunk: bytes, position: int) -> int:
+        taken = chunk[position : position + 5 - len(self._held)]
+        self._held += taken
+        if len(self._held) == 5 and self._held.lower() == b"data:":
+            self._open_picture()
+            if self._mode is _Mode.PICTURE:
+                self._base64.feed(b"data:")
+        elif len(self._held) == 5 or b'"' in self._held:
+            held, self._held = self._held, b""
+            self._mode = _Mode.ADDRESS
+            self.feed(held)
+        return position + len(taken)
+
+    def _picture(self, chunk: bytes, position: int) -> int:
+        end = chunk.find(b'"', position)
+        piece = chunk[position:] if end < 0 else chunk[position:end]
+        if self._held:
+            piece, self._held = self._held + piece, b""
+        if b"\\" in piece:
+            piece = self._unescape(piece, last=end >= 0)
+        self._base64.feed(piece)
+        if end < 0:
+            return len(chunk)
+        self._base64.finish()
+        self.picture_bytes = self._base64.bytes_out
+        self._keep(b'"')
+        self._mode = _Mode.BETWEEN
+        return end + 1
+
+    def _unescape(self, piece: bytes, *, last: bool) -> bytes:
+        r"""Undo the escapes that base64 may carry (`\/`, `\u002b`); others stay and are refused."""
+        if not last:
+            cut = _CUT_ESCAPE.search(piece)
+            if cut is not None:
+                self._held = cut.group()
+                piece = piece[: cut.start()]
+        piece = piece.replace(b"\\/", b"/")
+        return _ASCII_ESCAPE.sub(lambda found: bytes([int(found.group(1), 16)]), piece)
+
+
+def _parse(text: bytes) -> object:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise ReplyError(ReplyFault.NOT_JSON, "the body is no JSON document") from error
