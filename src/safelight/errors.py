@@ -12,10 +12,13 @@
     |-- AuthenticationFailed      401 no key, a wrong key or a revoked key
     |-- InsufficientBalance       402 top up
     |-- NotFound                  404 no such thing for this customer
+    |-- MethodNotAllowed          405 the path exists, the method does not
     |-- RequestTimeout            408 the request arrived too slowly
     |-- RequestTooLarge           413 the request is larger than the limits
     |-- UnsupportedMediaType      415 a body in a form we do not read
+    |-- RangeNotSatisfiable       416 the range starts behind the picture's end
     |-- IdempotencyKeyReused      422 the key belongs to another body
+    |-- HeadTooLarge              431 request line and headers are too long
     |-- RateLimited               429 nothing free now; Retry-After says when
     |-- InternalError             500 our own fault
     |-- UpstreamFailed            502 every attempt failed
@@ -184,12 +187,28 @@ class UnsupportedMediaType(SafelightError):
     default_code = "unsupported_media_type"
 
 
+class RangeNotSatisfiable(SafelightError):
+    """The range starts behind the picture's end."""
+
+    status = 416
+    type = "invalid_request_error"
+    default_code = "range_not_satisfiable"
+
+
 class IdempotencyKeyReused(SafelightError):
     """The Idempotency-Key belongs to a request with another body."""
 
     status = 422
     type = "invalid_request_error"
     default_code = "idempotency_key_reused"
+
+
+class HeadTooLarge(SafelightError):
+    """The request line and headers are longer than the limit."""
+
+    status = 431
+    type = "invalid_request_error"
+    default_code = "request_header_fields_too_large"
 
 
 class RateLimited(SafelightError):

@@ -1,0 +1,132 @@
+"""The HTTP skin: parse, call the gateway, render. No SQL, no retry, no money.
+
+Owns the routes and the last word on errors: every failure leaves as OpenAI's envelope, and text
+of an unexpected exception never reaches a caller. Pure ASGI throughout: a wrapping middleware
+would hide callers that hang up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from starlette.exceptions import HTTPException
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from safelight.api import billing, chat, images, jobs, links, meta, openapi
+from safelight.api.context import Services
+from safelight.api.exchange import ClientGone, Exchange
+from safelight.api.problems import Headers, Problem
+from safelight.errors import (
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    SafelightError,
+    StorageError,
+    Unavailable,
+)
+
+log = logging.getLogger("safelight.api")
+
+Handler = Callable[[Exchange], Awaitable[None]]
+_EXCHANGE = "safelight.exchange"
+
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("POST", "/v1/images/generations", images.generations),
+    ("POST", "/v1/images/edits", images.edits),
+    ("POST", "/v1/chat/completions", chat.completions),
+    ("GET", "/v1/models", meta.models),
+    ("GET", "/v1/models/{id}", meta.model),
+    ("GET", "/v1/sizes", meta.sizes),
+    ("POST", "/v1/quote", meta.quote),
+    ("GET", "/v1/jobs/{id}", jobs.job),
+    ("GET", "/v1/images/{id}", links.stable_link),
+    ("GET", "/i/{file}", links.signed_link),
+    ("GET", "/v1/billing/balance", billing.balance),
+    ("GET", "/v1/billing/statement", billing.statement),
+    ("GET", "/healthz", meta.healthz),
+    ("GET", "/readyz", meta.readyz),
+    ("GET", "/openapi.json", openapi.document),
+)
+
+
+def make_asgi(services: Services) -> ASGIApp:
+    """Return the application over `services`."""
+    return _Application(services)
+
+
+class _Endpoint:
+    """A handler as a plain ASGI application, which starlette takes an instance for."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, _receive: Receive, _send: Send) -> None:
+        await self._handler(scope[_EXCHANGE])
+
+
+class _Application:
+    """Makes an `Exchange` of each request and an error answer of each exception."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        routes = [
+            Route(path, _Endpoint(handler), methods=[method], name=path)
+            for method, path, handler in ROUTES
+        ]
+        self._router = Router(routes, redirect_slashes=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"only HTTP is served here, not {scope['type']}")
+        exchange = Exchange(scope, receive, send, self._services)
+        # With an "app" in the scope the router raises 404 and 405; else it answers in plain text.
+        scope["app"] = self
+        scope[_EXCHANGE] = exchange
+        try:
+            await self._serve(exchange, scope, receive, send)
+        except ClientGone:
+            return
+
+    async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: Headers = []
+        problem: Problem
+        try:
+            await self._router(scope, receive, send)
+        except ClientGone:
+            raise
+        except SafelightError as error:
+            problem = error
+        except HTTPException as error:
+            problem, headers = _routing_problem(scope, error)
+        except StorageError:
+            log.exception("the blob store failed", extra=_log_fields(exchange))
+            problem = Unavailable("The picture store fails.", code="storage_unavailable")
+        except Exception:  # the last resort: whatever it was, a caller gets an answer
+            log.exception("a request failed inside the gateway", extra=_log_fields(exchange))
+            problem = InternalError(
+                "The gateway failed; the request id finds the cause in its log."
+            )
+        else:
+            return
+        if not exchange.started:
+            await exchange.fail(problem, headers=headers)
+        # Otherwise the answer stays short of its end, and the server closes the connection.
+
+
+def _log_fields(exchange: Exchange) -> dict[str, object]:
+    return {
+        "request_id": exchange.request_id,
+        "route": getattr(exchange.scope.get("route"), "path", None),
+    }
+
+
+def _routing_problem(scope: Scope, error: HTTPException) -> tuple[SafelightError, Headers]:
+    method = scope["method"]
+    if error.status_code == 405:
+        names = sorted((error.headers or {}).get("Allow", "").split(", "))
+        allowed = ", ".join(names)
+        message = f"{method[:16]} is not allowed here; this path takes {allowed}."
+        return MethodNotAllowed(message), [(b"allow", allowed.encode())]
+    return NotFound("There is no such path here."), []

@@ -1,0 +1,232 @@
+"""POST /v1/chat/completions: pictures through chat, in a form that every chat client survives.
+
+Owns the control flow and the answer's shapes: a markdown link per picture in `content`, and
+`images` beside it as OpenRouter and LiteLLM have it. Base64 never goes into `content`. The
+reading of messages is `chat_wire`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from safelight.api.answers import (
+    first_problem,
+    images_of,
+    order_headers,
+    price_of,
+    total_usage,
+)
+from safelight.api.body import read_json
+from safelight.api.callers import authenticate, caller_of
+from safelight.api.chat_wire import (
+    IMAGE_PARAMETERS,
+    ChatBody,
+    ChatPicture,
+    parse_chat,
+    read_conversation,
+    size_of,
+)
+from safelight.api.exchange import Exchange, settled
+from safelight.api.images import STAND_IN
+from safelight.api.inputs import Staging
+from safelight.api.multipart import SpoolFolder
+from safelight.api.origin import origin_of, signed_url
+from safelight.api.pictures import Segment, Weaver, total_length, write_segments
+from safelight.api.problems import Problem, error_object
+from safelight.api.stream import KEEP_ALIVE, SSE_HEADERS
+from safelight.api.wire import present
+from safelight.errors import SafelightError
+from safelight.gateway.orders import Order
+from safelight.types import MEDIA_TYPES, BlobRef, ImageRequest, Job, Operation, Usage
+
+_DONE = b"data: [DONE]\n\n"
+
+
+async def completions(exchange: Exchange) -> None:
+    """Answer POST /v1/chat/completions."""
+    services = exchange.services
+    identity = await authenticate(exchange)
+    fields = present(await read_json(exchange, services.config.server.max_request_bytes))
+    body = parse_chat(fields)
+    services.channels.get(body.model, status=404)
+    given = frozenset(fields) & IMAGE_PARAMETERS
+    size = services.channels.resolve_size(body.model, size_of(body))
+    talk = read_conversation(body.messages)
+    stand_ins = (STAND_IN,) * len(talk.pictures)
+    services.gateway.check(_request(body, size, talk.prompt, stand_ins), given=given)
+    with SpoolFolder(services.spool_dir) as spool:
+        staging = Staging(services, identity, spool, origin_of(exchange))
+        inputs = await _stage(staging, talk.pictures)
+    order = await services.gateway.submit(
+        _request(body, size, talk.prompt, inputs), caller_of(exchange, identity), given=given
+    )
+    answer = _ChatAnswer(exchange, order, body)
+    async with services.gateway.attached(order) as attachment, exchange.watched():
+        if await (answer.stream() if body.stream else answer.whole()):
+            attachment.delivered()
+
+
+def _request(body: ChatBody, size: str, prompt: str, inputs: tuple[BlobRef, ...]) -> ImageRequest:
+    return ImageRequest(
+        operation=Operation.EDIT if inputs else Operation.GENERATION,
+        channel=body.model,
+        prompt=prompt,
+        size=size,
+        quality=body.quality,
+        background=body.background,
+        output_format=body.output_format or "png",
+        output_compression=body.output_compression,
+        moderation=body.moderation,
+        inputs=inputs,
+        n=1 if body.n is None else body.n,
+        user=body.safety_identifier or body.user,
+    )
+
+
+async def _stage(staging: Staging, pictures: tuple[ChatPicture, ...]) -> tuple[BlobRef, ...]:
+    """Store the pictures; one that is there twice (as a link and inline) counts once."""
+    found: dict[str, BlobRef] = {}
+    for picture in pictures:
+        if picture.required or staging.knows(picture.url):
+            blob = await staging.url(picture.url, picture.param)
+            found.setdefault(blob.digest, blob)
+    return tuple(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _ChatAnswer:
+    """The answer to one chat order. Its methods tell whether they told how the order ended."""
+
+    exchange: Exchange
+    order: Order
+    body: ChatBody
+
+    async def whole(self) -> bool:
+        """Answer with one chat.completion."""
+        exchange = self.exchange
+        jobs = await exchange.until_gone(exchange.services.gateway.wait(self.order))
+        headers = order_headers(self.order, jobs, price_micros=price_of(jobs))
+        if not images_of(jobs):
+            await exchange.fail(first_problem(jobs), headers=headers)
+            return True
+        weaver = Weaver()
+        message = {
+            "role": "assistant",
+            "content": self._content(jobs),
+            "refusal": None,
+            "images": self._images(jobs, weaver),
+        }
+        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+        payload = {**self._envelope("chat.completion", [choice]), "usage": _chat_usage(jobs)}
+        segments = weaver.weave(payload)
+        length = str(total_length(segments)).encode()
+        entity = [(b"content-type", b"application/json"), (b"content-length", length)]
+        await exchange.start(200, entity + headers)
+        await write_segments(exchange, segments)
+        await exchange.finish()
+        return True
+
+    async def stream(self) -> bool:
+        """Answer with chat.completion.chunk frames; the role comes at once."""
+        price = sum(job.price_micros for job in self.order.jobs)
+        headers = order_headers(self.order, self.order.jobs, price_micros=price)
+        await self.exchange.start(200, SSE_HEADERS + headers)
+        await self._chunk({"role": "assistant", "content": ""})
+        try:
+            jobs = await self._wait()
+        except SafelightError as error:
+            await self._error(error)
+            return False
+        if not images_of(jobs):
+            await self._error(first_problem(jobs))
+            return True
+        weaver = Weaver()
+        await self._chunk({"content": self._content(jobs)})
+        await self._chunk({"images": self._images(jobs, weaver)}, weaver=weaver)
+        await self._chunk({}, finish_reason="stop")
+        if (self.body.stream_options or {}).get("include_usage") is True:
+            envelope = self._envelope("chat.completion.chunk", [])
+            await self._frame([msgspec.json.encode({**envelope, "usage": _chat_usage(jobs)})])
+        await self.exchange.write(_DONE)
+        await self.exchange.finish()
+        return True
+
+    async def _wait(self) -> tuple[Job, ...]:
+        """Return the ended jobs; a comment now and then keeps proxies from cutting the stream."""
+        services = self.exchange.services
+        task = asyncio.ensure_future(services.gateway.wait(self.order))
+        try:
+            while True:
+                await self.exchange.either(task, timeout_s=services.keep_alive_s)
+                if task.done():
+                    return task.result()
+                await self.exchange.write(KEEP_ALIVE)
+        finally:
+            await settled(task)
+
+    def _envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{self.order.request_id.removeprefix('req_')}",
+            "object": kind,
+            "created": self.order.jobs[0].created_at // 1000,
+            "model": self.body.model,
+            "choices": choices,
+        }
+
+    def _content(self, jobs: Sequence[Job]) -> str:
+        links = (signed_url(self.exchange, image) for image in images_of(jobs))
+        return "\n\n".join(f"![image]({link})" for link in links)
+
+    def _images(self, jobs: Sequence[Job], weaver: Weaver) -> list[dict[str, Any]]:
+        """Return the items of `images`: inline for clients that say they take pictures."""
+        inline = "image" in (self.body.modalities or ())
+        items = []
+        for index, image in enumerate(images_of(jobs)):
+            if inline:
+                kind = MEDIA_TYPES[image.blob.format]
+                url = f"data:{kind};base64,{weaver.place(image.blob)}"
+            else:
+                url = signed_url(self.exchange, image)
+            items.append({"type": "image_url", "index": index, "image_url": {"url": url}})
+        return items
+
+    async def _chunk(
+        self,
+        delta: dict[str, Any],
+        *,
+        finish_reason: str | None = None,
+        weaver: Weaver | None = None,
+    ) -> None:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+        payload = self._envelope("chat.completion.chunk", [choice])
+        await self._frame((weaver or Weaver()).weave(payload))
+
+    async def _error(self, problem: Problem) -> None:
+        await self._frame([msgspec.json.encode({"error": error_object(problem)})])
+        await self.exchange.finish()
+
+    async def _frame(self, segments: list[Segment]) -> None:
+        await write_segments(self.exchange, [b"data: ", *segments, b"\n\n"])
+
+
+def _chat_usage(jobs: Sequence[Job]) -> dict[str, Any]:
+    """Return the tokens as chat counts them."""
+    usage: Usage = total_usage(jobs)
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {
+            "text_tokens": usage.input_text_tokens,
+            "image_tokens": usage.input_image_tokens,
+        },
+        "completion_tokens_details": {
+            "text_tokens": usage.output_text_tokens,
+            "image_tokens": usage.output_image_tokens,
+        },
+    }

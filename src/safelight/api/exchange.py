@@ -1,0 +1,248 @@
+"""One HTTP exchange: the request as it arrives, the answer, and whether the caller is there.
+
+Owns the ASGI messages (ASGI HTTP spec 2.3): nobody else calls receive or send. Adds the headers
+that every answer has. Knows nothing of images.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from starlette.types import Message, Receive, Scope, Send
+
+from safelight.api.context import Services
+from safelight.api.problems import Headers, Problem, error_body, error_headers
+from safelight.errors import InvalidValue
+
+T = TypeVar("T")
+
+_LINGER_S = 5.0
+_SMALL_BODY = 64 * 1024
+_MAX_QUERY_FIELDS = 32
+
+
+class ClientGone(Exception):
+    """The caller hung up; there is nobody to answer."""
+
+
+class Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, services: Services) -> None:
+        self.scope = scope
+        self.services = services
+        self.request_id = f"req_{secrets.token_hex(16)}"
+        self.started = False
+        self._receive = receive
+        self._send = send
+        self._headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            self._headers.setdefault(name, value)
+        self._began_s = services.clock.monotonic()
+        self._body_complete = not self._has_body()
+        # Nothing is under way yet when the caller waits for leave to send (RFC 9110, 10.1.1).
+        self._body_coming = not self._body_complete and b"expect" not in self._headers
+        self._gone = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+
+    def _has_body(self) -> bool:
+        length = self._headers.get(b"content-length", b"0")
+        return length != b"0" or b"transfer-encoding" in self._headers
+
+    def header(self, name: str) -> str | None:
+        """Return the first header of that lower-case name, or None."""
+        value = self._headers.get(name.encode())
+        return None if value is None else value.decode("latin-1").strip()
+
+    def path_param(self, name: str) -> str:
+        """Return a parameter of the route's path."""
+        return str(self.scope["path_params"][name])
+
+    def query(self) -> Mapping[str, str]:
+        """Return the query's parameters; of equal names the last one counts.
+
+        Raises:
+            InvalidValue: it is no query string, or has far too many fields.
+        """
+        raw = self.scope.get("query_string", b"").decode("latin-1")
+        try:
+            pairs = parse_qsl(raw, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
+        except ValueError as error:
+            raise InvalidValue("The query string cannot be read.") from error
+        return dict(pairs)
+
+    @property
+    def gone(self) -> bool:
+        """True once the caller is known to have hung up."""
+        return self._gone.is_set()
+
+    async def receive(self) -> Message:
+        """Return the next ASGI message; notes the end of the body and a hang-up."""
+        self._body_coming = True
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self._gone.set()
+        elif not message.get("more_body", False):
+            self._body_complete = True
+        return message
+
+    async def next_chunk(self) -> bytes | None:
+        """Return the body's next bytes, or None after its end.
+
+        Raises:
+            ClientGone: the caller hung up in the middle.
+        """
+        if self._body_complete:
+            return None
+        message = await self.receive()
+        if self.gone:
+            raise ClientGone
+        return bytes(message.get("body", b""))
+
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        """Notice a hang-up while inside; enter after the body was read."""
+        self._watcher = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            await settled(self._watcher)
+            self._watcher = None
+
+    async def _watch(self) -> None:
+        while not self.gone:
+            await self.receive()
+
+    async def until_gone(self, work: Awaitable[T]) -> T:
+        """Await `work` for as long as the caller stays.
+
+        Raises:
+            ClientGone: the caller hung up first; `work` was cancelled.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            await self.either(task)
+            return task.result()
+        finally:
+            await settled(task)
+
+    async def either(self, task: asyncio.Future[Any], *, timeout_s: float | None = None) -> None:
+        """Wait until `task` is done or the time is over.
+
+        Raises:
+            ClientGone: the caller hung up first; the task goes on.
+        """
+        waiting: set[asyncio.Future[Any]] = {task}
+        if self._watcher is not None:
+            waiting.add(self._watcher)
+        await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done() and self.gone:
+            raise ClientGone
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """Send the answer's head: `headers` and those that every answer has."""
+        self.started = True
+        elapsed_ms = round((self.services.clock.monotonic() - self._began_s) * 1000)
+        always = [
+            (b"x-request-id", self.request_id.encode()),
+            (b"openai-processing-ms", str(elapsed_ms).encode()),
+        ]
+        if not self._body_complete:
+            always.append((b"connection", b"close"))
+        await self._send(
+            {"type": "http.response.start", "status": status, "headers": [*headers, *always]}
+        )
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes of the body; waits for a slow reader.
+
+        Raises:
+            ClientGone: the caller has hung up.
+        """
+        if self.gone:
+            raise ClientGone
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self) -> None:
+        """End the body, once the caller has read all but the last buffer of it.
+
+        Raises:
+            ClientGone: the caller hung up before the end.
+        """
+        await self.write(b"")
+        # One turn of the loop for the watcher: a hang-up during the write above wakes both.
+        await asyncio.sleep(0)
+        if self.gone:
+            raise ClientGone
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def respond(
+        self,
+        status: int,
+        body: bytes,
+        *,
+        media_type: str = "application/json",
+        headers: Headers | None = None,
+    ) -> None:
+        """Send a whole answer."""
+        await self.start(status, _entity_headers(media_type, len(body)) + (headers or []))
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def respond_json(
+        self, payload: Any, *, status: int = 200, headers: Headers | None = None
+    ) -> None:
+        """Send `payload` as JSON."""
+        await self.respond(status, msgspec.json.encode(payload), headers=headers)
+
+    async def fail(self, problem: Problem, *, headers: Headers | None = None) -> None:
+        """Send an error; where the body was not read to its end, let the caller finish sending it.
+
+        Closing a socket with unread bytes resets it, and the reset can overtake the answer; so the
+        rest of the body is thrown away for a few seconds before the connection closes. A caller
+        who was too slow already is not waited for.
+        """
+        patient = problem.status != 408
+        if patient:
+            await self._skip_small_body()
+        body = error_body(problem)
+        head = _entity_headers("application/json", len(body)) + error_headers(problem)
+        await self.start(problem.status, head + (headers or []))
+        await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        if patient:
+            await self._skip_body(_LINGER_S)
+        await self.finish()
+
+    async def _skip_small_body(self) -> None:
+        length = self.header("content-length") or ""
+        if length.isdecimal() and int(length) <= _SMALL_BODY:
+            await self._skip_body(1.0)
+
+    async def _skip_body(self, seconds: float) -> None:
+        if self._body_complete or not self._body_coming:
+            return
+        with suppress(TimeoutError, ClientGone):
+            async with asyncio.timeout(seconds):
+                while await self.next_chunk() is not None:
+                    pass
+
+
+async def settled(task: asyncio.Future[Any]) -> None:
+    """Cancel `task` if it still runs, and wait until it has ended; its outcome is not looked at."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()
+
+
+def _entity_headers(media_type: str, length: int) -> Headers:
+    return [
+        (b"content-type", media_type.encode()),
+        (b"content-length", str(length).encode()),
+    ]

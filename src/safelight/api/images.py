@@ -1,0 +1,238 @@
+"""POST /v1/images/generations and /v1/images/edits: parse, call, render (OpenAI images API).
+
+Owns the control flow of both routes and the plain answer's shape. Streams are written by
+`stream`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from safelight.api.answers import (
+    first_problem,
+    images_of,
+    order_headers,
+    price_of,
+    resolved_background,
+    total_usage,
+    usage_object,
+)
+from safelight.api.body import media_type, read_chunks, read_json
+from safelight.api.callers import authenticate, caller_of
+from safelight.api.exchange import Exchange
+from safelight.api.inputs import Staging
+from safelight.api.multipart import FilePart, Form, FormReader, SpoolFolder, boundary_of
+from safelight.api.origin import origin_of, signed_url
+from safelight.api.pictures import Weaver, total_length, write_segments
+from safelight.api.stream import ImageStream
+from safelight.api.wire import (
+    MAX_INPUTS,
+    EditBody,
+    GenerationBody,
+    ImageRef,
+    check_names,
+    coerce_form,
+    image_request,
+    parse_fields,
+    present,
+)
+from safelight.errors import InvalidValue, MissingParameter, Unavailable
+from safelight.gateway.orders import Order
+from safelight.types import BlobRef, Identity, ImageRequest, Job, Operation
+
+_PICTURE_FIELD = re.compile(r"(?:images?(?:\[[0-9]{0,3}\])?|mask)")
+STAND_IN = BlobRef(digest="0" * 64, bytes=0, format="png", width=0, height=0, has_alpha=True)
+"""Takes the place of an input whose bytes do not matter yet, for checks and quotes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a caller of an image route wants, and in which form."""
+
+    request: ImageRequest
+    given: frozenset[str]
+    stream: bool
+    as_url: bool
+    safety_identifier: str | None
+
+
+async def generations(exchange: Exchange) -> None:
+    """Answer POST /v1/images/generations."""
+    identity = await authenticate(exchange)
+    limit = exchange.services.config.server.max_json_bytes
+    fields = present(await read_json(exchange, limit))
+    body = parse_fields(fields, GenerationBody)
+    size = exchange.services.channels.resolve_size(body.model, body.size or "auto")
+    request = image_request(body, Operation.GENERATION, size=size)
+    await _answer(exchange, identity, _wish(body, request, frozenset(fields)))
+
+
+async def edits(exchange: Exchange) -> None:
+    """Answer POST /v1/images/edits, sent as a form or as JSON."""
+    identity = await authenticate(exchange)
+    with SpoolFolder(exchange.services.spool_dir) as spool:
+        sent = await _read_edit(exchange, spool)
+        body = parse_fields(sent.fields, EditBody)
+        given = frozenset(sent.fields) | sent.file_names()
+        images, mask = sent.pictures(body)
+        _check_inputs(images)
+        size = exchange.services.channels.resolve_size(body.model, body.size or "auto")
+        stand_ins = image_request(
+            body,
+            Operation.EDIT,
+            size=size,
+            inputs=(STAND_IN,) * len(images),
+            mask=None if mask is None else STAND_IN,
+        )
+        # Refused before any picture is verified or stored; submit checks again with the real ones.
+        exchange.services.gateway.check(stand_ins, given=given, stream=bool(body.stream))
+        staging = Staging(exchange.services, identity, spool, origin_of(exchange))
+        inputs = [await _stage(staging, source, param) for source, param in images]
+        mask_blob = None if mask is None else await _stage(staging, mask, "mask")
+    request = image_request(body, Operation.EDIT, size=size, inputs=tuple(inputs), mask=mask_blob)
+    await _answer(exchange, identity, _wish(body, request, given))
+
+
+Source = FilePart | ImageRef | str
+
+
+@dataclass(slots=True)
+class _SentEdit:
+    """An edit's fields, and its files when it came as a form."""
+
+    fields: dict[str, Any]
+    files: list[FilePart]
+
+    def file_names(self) -> frozenset[str]:
+        return frozenset(part.name.partition("[")[0] for part in self.files)
+
+    def pictures(self, body: EditBody) -> tuple[list[tuple[Source, str]], Source | None]:
+        """Return the inputs with their parameter names, and the mask."""
+        images: list[tuple[Source, str]] = []
+        parts = [part for part in self.files if part.name != "mask"]
+        for index, part in enumerate(parts):
+            alone = len(parts) == 1 and part.name == "image"
+            images.append((part, "image" if alone else f"image[{index}]"))
+        for name, value in (("image", body.image), ("images", body.images)):
+            if isinstance(value, list):
+                images += [(item, f"{name}[{index}]") for index, item in enumerate(value)]
+            elif value is not None:
+                images.append((value, name))
+        masks: list[Source] = [part for part in self.files if part.name == "mask"]
+        if body.mask is not None:
+            masks.append(body.mask)
+        if len(masks) > 1:
+            raise InvalidValue("There is more than one mask.", param="mask")
+        return images, masks[0] if masks else None
+
+
+def _check_inputs(images: list[tuple[Source, str]]) -> None:
+    if not images:
+        raise MissingParameter("Missing required parameter: 'image'.", param="image")
+    if len(images) > MAX_INPUTS:
+        raise InvalidValue(f"An edit takes at most {MAX_INPUTS} pictures.", param="image")
+
+
+async def _stage(staging: Staging, source: Source, param: str) -> BlobRef:
+    if isinstance(source, FilePart):
+        return await staging.file(source, param)
+    return await staging.reference(source, param)
+
+
+async def _read_edit(exchange: Exchange, spool: SpoolFolder) -> _SentEdit:
+    content_type = exchange.header("content-type")
+    if media_type(content_type) != "multipart/form-data":
+        limit = exchange.services.config.server.max_request_bytes
+        return _SentEdit(present(await read_json(exchange, limit)), [])
+    form = await _read_form(exchange, content_type or "", spool)
+    check_names([part.name for part in form.files if not _PICTURE_FIELD.fullmatch(part.name)], ())
+    return _SentEdit(coerce_form(form.texts, EditBody), form.files)
+
+
+async def _read_form(exchange: Exchange, content_type: str, spool: SpoolFolder) -> Form:
+    server = exchange.services.config.server
+    reader = FormReader(
+        boundary_of(content_type),
+        spool=spool,
+        picture_fields=lambda name: _PICTURE_FIELD.fullmatch(name) is not None,
+        max_file_bytes=server.max_file_bytes,
+    )
+    with reader:
+        try:
+            async for chunk in read_chunks(exchange, server.max_request_bytes):
+                reader.feed(chunk)
+        except OSError as error:
+            raise Unavailable("The upload could not be kept.", code="storage_full") from error
+        return reader.finish()
+
+
+def _wish(body: GenerationBody | EditBody, request: ImageRequest, given: frozenset[str]) -> Wish:
+    return Wish(
+        request=request,
+        given=given,
+        stream=bool(body.stream),
+        as_url=body.response_format == "url",
+        safety_identifier=body.safety_identifier or None,
+    )
+
+
+async def _answer(exchange: Exchange, identity: Identity, wish: Wish) -> None:
+    gateway = exchange.services.gateway
+    order = await gateway.submit(
+        wish.request, caller_of(exchange, identity), given=wish.given, stream=wish.stream
+    )
+    # Whatever ends this block before `delivered` leaves the order to be joined by the SDK's retry.
+    async with gateway.attached(order) as attachment, exchange.watched():
+        if wish.stream:
+            conclusive = await ImageStream(exchange, order, wish.safety_identifier).run()
+        else:
+            jobs = await exchange.until_gone(gateway.wait(order))
+            await _render(exchange, order, jobs, wish)
+            conclusive = True
+        if conclusive:
+            attachment.delivered()
+
+
+async def _render(exchange: Exchange, order: Order, jobs: tuple[Job, ...], wish: Wish) -> None:
+    headers = order_headers(order, jobs, price_micros=price_of(jobs))
+    images = images_of(jobs)
+    if not images:
+        await exchange.fail(first_problem(jobs), headers=headers)
+        return
+    weaver = Weaver()
+    payload = _payload(jobs, wish)
+    payload["data"] = [
+        {"url": signed_url(exchange, image)}
+        if wish.as_url
+        else {"b64_json": weaver.place(image.blob)}
+        for image in images
+    ]
+    segments = weaver.weave(payload)
+    length = str(total_length(segments)).encode()
+    entity = [(b"content-type", b"application/json"), (b"content-length", length)]
+    await exchange.start(200, entity + headers)
+    await write_segments(exchange, segments)
+    await exchange.finish()
+
+
+def _payload(jobs: tuple[Job, ...], wish: Wish) -> dict[str, object]:
+    """Return the fields around `data`; size and format are measured on the first picture."""
+    first = next(job for job in jobs if job.image is not None)
+    assert first.image is not None
+    blob = first.image.blob
+    payload: dict[str, object] = {
+        "created": max(job.completed_at or job.created_at for job in jobs) // 1000,
+        "data": [],
+        "size": f"{blob.width}x{blob.height}",
+        "background": resolved_background(first),
+        "output_format": blob.format,
+        "usage": usage_object(total_usage(jobs)),
+    }
+    if wish.request.quality not in (None, "auto"):
+        # Only a quality that was asked for is known; what `auto` became is the upstream's secret.
+        payload["quality"] = wish.request.quality
+    if wish.safety_identifier is not None:
+        payload["safety_identifier"] = wish.safety_identifier
+    return payload

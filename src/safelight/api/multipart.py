@@ -1,0 +1,245 @@
+"""multipart/form-data, streamed: pictures into spool files, text into memory, everything capped.
+
+Owns the form as a form (RFC 7578) with the limits of the failure catalogue, C16; file names that
+callers send never touch the disk. What the fields mean is `wire`'s business.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from safelight.errors import InvalidRequest, RequestTooLarge
+
+MAX_PARTS = 64
+MAX_FILES = 17
+"""Sixteen inputs and a mask."""
+_MAX_HEADERS = 16
+_MAX_HEADER_BYTES = 4096
+_MAX_NAME = 128
+_MAX_TEXT_BYTES = 256 * 1024
+_MAX_BOUNDARY = 200
+
+
+FieldTest = Callable[[str], bool]
+"""Tells whether a field of that name holds a picture."""
+
+
+class SpoolFolder:
+    """Hands out names of our own for temporary files and removes them all when it is left."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: list[Path] = []
+
+    def new(self) -> Path:
+        """Return a path that nobody uses."""
+        path = self._folder / f"input-{secrets.token_hex(16)}"
+        self._made.append(path)
+        return path
+
+    def __enter__(self) -> SpoolFolder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for path in self._made:
+            path.unlink(missing_ok=True)
+
+
+@dataclass(slots=True)
+class FilePart:
+    """A part that went to disk; `is_text` when the caller sent a string where a file belongs."""
+
+    name: str
+    path: Path
+    is_text: bool
+    size: int = 0
+
+
+@dataclass(slots=True)
+class Form:
+    """A form's parts, files and texts each in order of appearance."""
+
+    files: list[FilePart] = field(default_factory=list)
+    texts: list[tuple[str, str]] = field(default_factory=list)
+
+
+def boundary_of(content_type: str) -> bytes:
+    """Return the boundary that a multipart Content-Type names.
+
+    Raises:
+        InvalidRequest: there is none, or it is far too long.
+    """
+    _, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary", b"")
+    if not 1 <= len(boundary) <= _MAX_BOUNDARY:
+        raise _malformed("its Content-Type has no usable boundary")
+    return boundary
+
+
+class FormReader:
+    """Takes a form's bytes with `feed` and gives the form with `finish`.
+
+    As a context manager it closes the file it is writing. Spool files belong to `spool`.
+    """
+
+    def __init__(
+        self, boundary: bytes, *, spool: SpoolFolder, picture_fields: FieldTest, max_file_bytes: int
+    ) -> None:
+        self._form = Form()
+        self._spool = spool
+        self._is_picture = picture_fields
+        self._max_file_bytes = max_file_bytes
+        self._parts = 0
+        self._ended = False
+        self._headers: dict[bytes, bytes] = {}
+        self._header_name = bytearray()
+        self._header_value = bytearray()
+        self._file: BinaryIO | None = None
+        self._part: FilePart | None = None
+        self._text_name = ""
+        self._text = bytearray()
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._on_part_begin,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_end": self._on_end,
+            },
+            max_header_count=_MAX_HEADERS,
+            max_header_size=_MAX_HEADER_BYTES,
+        )
+
+    def feed(self, data: bytes) -> None:
+        """Read more of the form; blocks for as long as a write to the page cache takes.
+
+        Raises:
+            InvalidRequest: it is no well-formed form, or has too many parts or headers.
+            RequestTooLarge: a file or a text is too long.
+        """
+        try:
+            self._parser.write(data)
+        except FormParserError as error:
+            raise _malformed("a boundary or a part's header is broken") from error
+
+    def finish(self) -> Form:
+        """Return the form.
+
+        Raises:
+            InvalidRequest: the body stopped before its closing boundary.
+        """
+        if not self._ended:
+            raise _malformed("it ends before its closing boundary")
+        return self._form
+
+    def __enter__(self) -> FormReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _on_part_begin(self) -> None:
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise _malformed(f"it has more than {MAX_PARTS} parts")
+        self._headers = {}
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        name = bytes(self._header_name).lower()
+        if name in self._headers:
+            raise _malformed("a part has the same header twice")
+        self._headers[name] = bytes(self._header_value)
+        self._header_name.clear()
+        self._header_value.clear()
+
+    def _on_headers_finished(self) -> None:
+        kind, options = parse_options_header(self._headers.get(b"content-disposition"))
+        raw_name = options.get(b"name", b"")
+        if kind != b"form-data" or not 1 <= len(raw_name) <= _MAX_NAME:
+            raise _malformed("a part has no name")
+        encoding = self._headers.get(b"content-transfer-encoding", b"binary").strip().lower()
+        if encoding not in (b"binary", b"8bit", b"7bit"):
+            raise _malformed("a part has a Content-Transfer-Encoding; send its bytes as they are")
+        name = _text_of(raw_name)
+        declared = self._headers.get(b"content-type", b"text/plain").lower()
+        is_text = b"filename" not in options and declared.startswith(b"text/")
+        if self._is_picture(name) or not is_text:
+            self._begin_file(name, is_text=is_text)
+        else:
+            self._text_name = name
+
+    def _begin_file(self, name: str, *, is_text: bool) -> None:
+        if len(self._form.files) >= MAX_FILES:
+            raise _malformed(f"it has more than {MAX_FILES} files")
+        self._part = FilePart(name=name, path=self._spool.new(), is_text=is_text)
+        self._file = self._part.path.open("xb")
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._file is not None and self._part is not None:
+            self._part.size += end - start
+            # A string may be a data: URL, whose base64 is a third longer than its file.
+            limit = self._max_file_bytes * (2 if self._part.is_text else 1)
+            if self._part.size > limit:
+                raise RequestTooLarge(
+                    f"A file is larger than {self._max_file_bytes} bytes.", param=self._part.name
+                )
+            self._file.write(memoryview(data)[start:end])
+            return
+        self._text += data[start:end]
+        if len(self._text) > _MAX_TEXT_BYTES:
+            raise RequestTooLarge(f"A form field is larger than {_MAX_TEXT_BYTES} bytes.")
+
+    def _on_part_end(self) -> None:
+        if self._file is not None and self._part is not None:
+            self._file.close()
+            self._form.files.append(self._part)
+            self._file = self._part = None
+            return
+        self._form.texts.append((self._text_name, _text_of(bytes(self._text))))
+        self._text.clear()
+
+    def _on_end(self) -> None:
+        self._ended = True
+
+
+def _text_of(raw: bytes) -> str:
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise _malformed("a field is not UTF-8") from error
+    if "\x00" in text:
+        raise _malformed("a field holds the character U+0000")
+    return text
+
+
+def _malformed(what: str) -> InvalidRequest:
+    return InvalidRequest(f"The multipart body cannot be read: {what}.", code="invalid_multipart")

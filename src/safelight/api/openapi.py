@@ -1,0 +1,307 @@
+"""GET /openapi.json: the contract, made from the structs that parse and render it.
+
+Owns the OpenAPI 3.1 document. A route that is not described here fails the test that compares
+both.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import msgspec
+
+import safelight
+from safelight.api.billing import StatementList
+from safelight.api.chat_wire import ChatBody
+from safelight.api.exchange import Exchange
+from safelight.api.jobs import JobView
+from safelight.api.meta import ModelList, ModelView, QuoteView, SizeList
+from safelight.api.wire import EditBody, GenerationBody, QuoteBody
+from safelight.types import Balance
+
+
+class Error(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What went wrong; `param` names the parameter at fault."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+    moderation_details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ErrorBody(msgspec.Struct, kw_only=True):
+    """The body of every answer that is not a success."""
+
+    error: Error
+
+
+class TokenDetails(msgspec.Struct, kw_only=True):
+    """Tokens by what they stood for."""
+
+    text_tokens: int
+    image_tokens: int
+
+
+class ImageUsage(msgspec.Struct, kw_only=True):
+    """Tokens of the pictures; zeros when the upstream told none."""
+
+    input_tokens: int
+    input_tokens_details: TokenDetails
+    output_tokens: int
+    output_tokens_details: TokenDetails
+    total_tokens: int
+
+
+class ImageData(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One picture: one of both, as `response_format` asked."""
+
+    b64_json: str | msgspec.UnsetType = msgspec.UNSET
+    url: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class ImagesResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Pictures; `size` is measured on the first file."""
+
+    created: int
+    data: list[ImageData]
+    size: str
+    background: str
+    output_format: str
+    usage: ImageUsage
+    quality: str | msgspec.UnsetType = msgspec.UNSET
+    safety_identifier: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class ChatImageUrl(msgspec.Struct, kw_only=True):
+    """A link, or a data: URL when `modalities` has "image"."""
+
+    url: str
+
+
+class ChatImage(msgspec.Struct, kw_only=True):
+    """A picture beside a message's text."""
+
+    type: str
+    index: int
+    image_url: ChatImageUrl
+
+
+class ChatMessage(msgspec.Struct, kw_only=True):
+    """The assistant's answer: a markdown link per picture, and the pictures."""
+
+    role: str
+    content: str
+    refusal: str | None
+    images: list[ChatImage]
+
+
+class ChatChoice(msgspec.Struct, kw_only=True):
+    """The one choice; all pictures are in its message."""
+
+    index: int
+    message: ChatMessage
+    finish_reason: str
+    logprobs: None
+
+
+class ChatCompletion(msgspec.Struct, kw_only=True):
+    """A finished chat order."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: dict[str, Any]
+
+
+class Health(msgspec.Struct, kw_only=True):
+    """The server's word that it is well."""
+
+    status: str
+
+
+class _Operation(NamedTuple):
+    method: str
+    path: str
+    summary: str
+    answer: type[msgspec.Struct] | str
+    body: type[msgspec.Struct] | None = None
+    public: bool = False
+    query: tuple[str, ...] = ()
+    streams: bool = False
+
+
+_IMAGE = "image/*"
+_REDIRECT = "redirect"
+_DOCUMENT = "document"
+
+OPERATIONS: tuple[_Operation, ...] = (
+    _Operation(
+        "post", "/v1/images/generations", "Make pictures.", ImagesResponse, GenerationBody,
+        streams=True,
+    ),
+    _Operation(
+        "post", "/v1/images/edits", "Make pictures from pictures.", ImagesResponse, EditBody,
+        streams=True,
+    ),
+    _Operation(
+        "post", "/v1/chat/completions", "Make pictures in a chat.", ChatCompletion, ChatBody,
+        streams=True,
+    ),
+    _Operation("get", "/v1/models", "List the channels.", ModelList),
+    _Operation("get", "/v1/models/{id}", "Show a channel.", ModelView),
+    _Operation("get", "/v1/sizes", "List sizes, plans and prices.", SizeList, query=("model",)),
+    _Operation("post", "/v1/quote", "Tell price and size plan; free.", QuoteView, QuoteBody),
+    _Operation("get", "/v1/jobs/{id}", "Show a job.", JobView),
+    _Operation("get", "/v1/images/{id}", "Go to a fresh link of your picture.", _REDIRECT),
+    _Operation("get", "/i/{file}", "Fetch a picture by its signed link.", _IMAGE, public=True),
+    _Operation("get", "/v1/billing/balance", "Show the balance.", Balance),
+    _Operation(
+        "get", "/v1/billing/statement", "List every charge and every free failure.", StatementList,
+        query=("format", "after", "limit", "from", "to"),
+    ),
+    _Operation("get", "/healthz", "Tell that the process runs.", Health, public=True),
+    _Operation("get", "/readyz", "Tell that orders are taken.", Health, public=True),
+    _Operation("get", "/openapi.json", "Show this document.", _DOCUMENT, public=True),
+)  # fmt: skip
+
+_FILE = {"type": "string", "format": "binary"}
+_ERRORS = {
+    "400": "The request is wrong; `error.param` names the parameter.",
+    "401": "No valid key.",
+    "402": "The balance does not cover the price.",
+    "404": "There is no such thing for this customer.",
+    "405": "The path takes other methods; see Allow.",
+    "408": "The request arrived too slowly.",
+    "413": "The request is too large.",
+    "415": "The body has a form that is not read here.",
+    "422": "The Idempotency-Key belongs to another body.",
+    "429": "Nothing is free now; see Retry-After.",
+    "500": "A fault of the gateway; `x-request-id` finds it in its log.",
+    "502": "Every upstream attempt failed; nothing was charged.",
+    "503": "Nobody can serve this now; nothing was charged.",
+    "504": "Out of time; a retry joins the job if it still runs.",
+}
+
+
+async def document(exchange: Exchange) -> None:
+    """Answer GET /openapi.json."""
+    await exchange.respond(200, openapi_json())
+
+
+@lru_cache(maxsize=1)
+def openapi_json() -> bytes:
+    """Return the document, made once."""
+    structs = {
+        kind
+        for operation in OPERATIONS
+        for kind in (operation.answer, operation.body, ErrorBody)
+        if isinstance(kind, type)
+    }
+    ordered = sorted(structs, key=lambda kind: kind.__name__)
+    _, components = msgspec.json.schema_components(
+        ordered, ref_template="#/components/schemas/{name}"
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _describe(operation)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "safelight",
+                "version": safelight.__version__,
+                "description": "An OpenAI-compatible image gateway.",
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "security": [{"bearer": []}],
+            "paths": paths,
+            "components": {
+                "schemas": components,
+                "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            },
+        }
+    )
+
+
+def _describe(operation: _Operation) -> dict[str, Any]:
+    names = operation.path.replace("{", "/{").split("/")
+    params = [
+        {"name": name.strip("{}"), "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in names
+        if name.startswith("{")
+    ]
+    params += [
+        {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
+        for name in operation.query
+    ]
+    found: dict[str, Any] = {
+        "operationId": f"{operation.method}{operation.path}".replace("/", "_").strip("_{}"),
+        "summary": operation.summary,
+        "responses": {**_success(operation), **_failures(operation)},
+    }
+    if params:
+        found["parameters"] = params
+    if operation.public:
+        found["security"] = []
+    if operation.body is not None:
+        found["requestBody"] = {"required": True, "content": _body_content(operation.body)}
+    return found
+
+
+def _body_content(body: type[msgspec.Struct]) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/json": {"schema": _ref(body)}}
+    if body is EditBody:
+        content["multipart/form-data"] = {
+            "schema": {
+                "type": "object",
+                "required": ["model", "prompt", "image"],
+                "properties": {
+                    "model": {"type": "string"},
+                    "prompt": {"type": "string"},
+                    "image": {"type": "array", "items": _FILE, "minItems": 1, "maxItems": 16},
+                    "mask": _FILE,
+                },
+                "additionalProperties": {"type": "string"},
+            }
+        }
+    return content
+
+
+def _success(operation: _Operation) -> dict[str, Any]:
+    if operation.answer == _REDIRECT:
+        return {"302": {"description": "Location is a signed link that expires."}}
+    if operation.answer == _IMAGE:
+        return {"200": {"description": "The picture.", "content": {_IMAGE: {"schema": _FILE}}}}
+    if isinstance(operation.answer, str):
+        schema: dict[str, Any] = {"type": "object"}
+    else:
+        schema = _ref(operation.answer)
+    content: dict[str, Any] = {"application/json": {"schema": schema}}
+    if operation.streams:
+        content["text/event-stream"] = {"schema": {"type": "string"}}
+    if operation.answer is StatementList:
+        content["text/csv"] = {"schema": {"type": "string"}}
+    return {"200": {"description": "Success.", "content": content}}
+
+
+def _failures(operation: _Operation) -> dict[str, Any]:
+    """Return the error answers: all of them where work is ordered, few where it is only read."""
+    ordering = operation.body is not None
+    statuses = _ERRORS if ordering else {key: _ERRORS[key] for key in ("400", "404", "500")}
+    if not ordering and not operation.public:
+        statuses = {**statuses, "401": _ERRORS["401"]}
+    if operation.path == "/readyz":
+        statuses = {**statuses, "503": _ERRORS["503"]}
+    content = {"application/json": {"schema": _ref(ErrorBody)}}
+    return {
+        status: {"description": text, "content": content}
+        for status, text in sorted(statuses.items())
+    }
+
+
+def _ref(kind: type[msgspec.Struct]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}

@@ -1,0 +1,49 @@
+"""Errors on the wire: OpenAI's envelope, its four keys always, and the headers that go with it.
+
+Renders only; what happened was decided where the error was made. A finished job's `JobFailure`
+and a `SafelightError` carry the same facts and render alike.
+"""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from safelight.errors import SafelightError
+from safelight.types import JobFailure
+
+Problem = SafelightError | JobFailure
+Headers = list[tuple[bytes, bytes]]
+
+_RETRY_AFTER_MAX_S = 60
+"""Older SDKs ignore a longer Retry-After (openai < 2.52)."""
+
+
+def error_object(problem: Problem) -> dict[str, object]:
+    """Return the `error` object (OpenAI's `Error` schema; `moderation_details` where known)."""
+    found: dict[str, object] = {
+        "message": problem.message,
+        "type": problem.type,
+        "param": problem.param,
+        "code": problem.code,
+    }
+    if problem.moderation_details is not None:
+        found["moderation_details"] = problem.moderation_details
+    return found
+
+
+def error_body(problem: Problem) -> bytes:
+    """Return the whole JSON body of an error answer."""
+    return msgspec.json.encode({"error": error_object(problem)})
+
+
+def error_headers(problem: Problem) -> Headers:
+    """Return `x-should-retry`, and `Retry-After` in whole seconds when a time is known."""
+    headers = [(b"x-should-retry", b"true" if problem.should_retry else b"false")]
+    if problem.retry_after_s is not None:
+        seconds = min(max(math.ceil(problem.retry_after_s), 1), _RETRY_AFTER_MAX_S)
+        headers.append((b"retry-after", str(seconds).encode()))
+    if problem.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    return headers

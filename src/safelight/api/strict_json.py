@@ -1,0 +1,110 @@
+"""JSON as strangers send it: one object, or a 400 that says what is wrong.
+
+Owns the limits that keep a hostile document cheap (failure catalogue C12, C13): depth, keys per
+object, structure characters, number length. Knows nothing of parameters.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from safelight.errors import InvalidRequest
+
+MAX_DEPTH = 16
+MAX_KEYS = 64
+MAX_STRUCTURE = 50_000
+"""Commas and opening brackets in one body; text and base64 hold few, a flood of fields many."""
+_MAX_DIGITS = 25
+
+
+def _refuse(what: str) -> NoReturn:
+    raise InvalidRequest(f"The JSON body cannot be read: {what}.", code="invalid_json")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MAX_KEYS:
+        _refuse(f"an object has more than {MAX_KEYS} keys")
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        _refuse("an object has the same key twice")
+    return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        _refuse("a number is too long")
+    return int(digits)
+
+
+def _real(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        _refuse("a number is too large")
+    return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    _refuse(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=_integer, parse_float=_real, parse_constant=_no_constant
+)
+
+
+def _check_text(text: str) -> None:
+    if "\x00" in text:
+        _refuse("a string holds the character U+0000")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            _refuse("a string holds half of a surrogate pair")
+
+
+def _check_tree(root: dict[str, Any]) -> None:
+    level: list[Any] = [root]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):
+                for key, value in node.items():
+                    _check_text(key)
+                    below.append(value)
+            elif isinstance(node, list):
+                below.extend(node)
+            elif isinstance(node, str):
+                _check_text(node)
+        if not below:
+            return
+        level = below
+    if any(isinstance(node, dict | list) for node in level):
+        _refuse(f"it is nested deeper than {MAX_DEPTH} levels")
+    for node in level:
+        if isinstance(node, str):
+            _check_text(node)
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the one JSON object in `body`.
+
+    Raises:
+        InvalidRequest: it is no JSON object in UTF-8, breaks a limit above, holds a key twice,
+            NaN or Infinity, U+0000 (databases refuse it) or a lone surrogate.
+    """
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_STRUCTURE:
+        _refuse(f"it holds more than {MAX_STRUCTURE} values")
+    try:
+        found = _DECODER.decode(body.decode())
+    except UnicodeDecodeError:
+        _refuse("it is not UTF-8")
+    except json.JSONDecodeError as error:
+        _refuse(f"{error.msg} at character {error.pos}")
+    except RecursionError:
+        _refuse(f"it is nested deeper than {MAX_DEPTH} levels")
+    if not isinstance(found, dict):
+        _refuse("an object was expected")
+    _check_tree(found)
+    return found

@@ -1,0 +1,268 @@
+"""The image routes' parameters: which exist, of which type, and what order they make.
+
+Owns names, types and universal bounds (OpenAI images API, generations and edits). Which of them a
+channel serves is the gateway's business; where the bytes of a body come from is `body`'s and
+`multipart`'s.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from safelight.errors import (
+    InvalidRequest,
+    InvalidValue,
+    MissingParameter,
+    UnknownParameter,
+    UnsupportedParameter,
+)
+from safelight.types import BlobRef, ImageFormat, ImageRequest, Operation
+
+MAX_INPUTS = 16
+PROMPT_MAX = 32_000
+
+Prompt = Annotated[
+    str, Meta(min_length=1, max_length=PROMPT_MAX, description="What the picture shall show.")
+]
+Model = Annotated[
+    str, Meta(min_length=1, max_length=256, description="A channel of GET /v1/models.")
+]
+
+
+class _Options(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What generations, edits and quotes have in common; null means absent."""
+
+    model: Model
+    n: Annotated[int, Meta(ge=1, description="How many pictures; each is one job.")] | None = None
+    size: (
+        Annotated[
+            str,
+            Meta(max_length=64, description="WIDTHxHEIGHT, ratio@tier such as 16:9@2K, or auto."),
+        ]
+        | None
+    ) = None
+    quality: Annotated[str, Meta(max_length=32)] | None = None
+    background: Literal["transparent", "opaque", "auto"] | None = None
+    output_format: ImageFormat | None = None
+    output_compression: Annotated[int, Meta(ge=0, le=100)] | None = None
+    moderation: Literal["auto", "low"] | None = None
+    stream: Annotated[bool, Meta(description="Answer as server-sent events.")] | None = None
+    partial_images: Annotated[int, Meta(ge=0, le=3)] | None = None
+    response_format: (
+        Annotated[
+            Literal["url", "b64_json"],
+            Meta(description="b64_json (the default), or url: a signed link that expires."),
+        ]
+        | None
+    ) = None
+    user: Annotated[str, Meta(max_length=512)] | None = None
+    safety_identifier: Annotated[str, Meta(max_length=512)] | None = None
+
+
+class GenerationBody(_Options, kw_only=True):
+    """POST /v1/images/generations."""
+
+    prompt: Prompt
+
+
+class ImageRef(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A picture in a JSON body: a data: URL, or a link that this gateway made."""
+
+    image_url: str | None = None
+    file_id: str | None = None
+
+
+class EditBody(_Options, kw_only=True):
+    """POST /v1/images/edits as JSON; as multipart the pictures are files instead."""
+
+    prompt: Prompt
+    image: str | ImageRef | list[str | ImageRef] | None = None
+    images: str | ImageRef | list[str | ImageRef] | None = None
+    mask: str | ImageRef | None = None
+    input_fidelity: Literal["high", "low"] | None = None
+
+
+class QuoteBody(_Options, kw_only=True):
+    """POST /v1/quote: a generation's body; `inputs` above zero makes it an edit."""
+
+    prompt: Prompt | None = None
+    inputs: Annotated[int, Meta(ge=0, le=MAX_INPUTS)] | None = None
+    input_fidelity: Literal["high", "low"] | None = None
+
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+
+_NOT_SERVED = {
+    "style": "the models served here have no styles",
+    "complexity": "no model served here takes it",
+    "frame_count": "animations are not served here",
+    "frame_duration_ms": "animations are not served here",
+    "svg": "vector pictures are not served here",
+    "markup": "send a mask instead",
+}
+# Names that would let a caller choose where a request or a credential goes (CVE-2024-6587).
+_ROUTING = frozenset(
+    {
+        "api_base",
+        "api_key",
+        "api_type",
+        "api_version",
+        "azure_endpoint",
+        "base_url",
+        "custom_llm_provider",
+        "deployment_id",
+        "endpoint",
+        "extra_headers",
+        "headers",
+        "organization",
+        "proxy",
+    }
+)
+_JSON_WORDS = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
+_FORM_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_INTEGER = re.compile(r"-?[0-9]{1,9}")
+_PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(?P<name>\w+)`")
+
+
+def present(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that are not null; null means absent (OpenAI's `Optional` fields)."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def check_names(names: Collection[str], known: Collection[str]) -> None:
+    """Refuse what no route knows, by name.
+
+    Raises:
+        UnsupportedParameter: an OpenAI parameter that is not served here.
+        UnknownParameter: any other name, and always one that would choose a route or credential.
+    """
+    for name in names:
+        if name in known:
+            continue
+        shown = name if len(name) <= 64 else f"{name[:64]}…"
+        if name in _NOT_SERVED:
+            raise UnsupportedParameter(
+                f"{shown!r} is not supported: {_NOT_SERVED[name]}.", param=name
+            )
+        if name in _ROUTING:
+            raise UnknownParameter(
+                f"{shown!r} is not yours to choose here; leave it out.", param=shown
+            )
+        raise UnknownParameter(f"Unknown parameter: {shown!r}.", param=shown)
+
+
+def parse_fields(fields: Mapping[str, Any], shape: type[Body]) -> Body:
+    """Return a JSON body's fields (without nulls) as `shape`.
+
+    Raises:
+        UnknownParameter, UnsupportedParameter: `check_names`' reasons.
+        MissingParameter: a required field is absent.
+        InvalidRequest: `invalid_type` or `invalid_value`, naming the field.
+    """
+    check_names(fields, shape.__struct_fields__)
+    try:
+        return msgspec.convert(fields, shape)
+    except msgspec.ValidationError as error:
+        raise _refusal(str(error), shape) from error
+
+
+def coerce_form(texts: list[tuple[str, str]], shape: type[Body]) -> dict[str, Any]:
+    """Return a form's texts with integers and booleans read; an empty option means absent.
+
+    Raises:
+        InvalidValue: a field came twice.
+    """
+    hints = get_type_hints(shape, include_extras=False)
+    fields: dict[str, Any] = {}
+    for raw_name, text in texts:
+        name = raw_name.partition("[")[0] if raw_name.endswith("]") else raw_name
+        if name in fields:
+            raise InvalidValue(f"{name[:64]!r} was sent more than once.", param=name[:64])
+        kinds = get_args(hints.get(name, str))
+        value: Any = text
+        if int in kinds and _INTEGER.fullmatch(text.strip()):
+            value = int(text)
+        elif bool in kinds:
+            value = _FORM_BOOLEANS.get(text.strip().lower(), text)
+        if value != "" or name == "prompt":
+            fields[name] = value
+    return fields
+
+
+def _refusal(message: str, shape: type[msgspec.Struct]) -> InvalidRequest:
+    if missing := _MISSING.match(message):
+        name = missing["name"]
+        return MissingParameter(f"Missing required parameter: {name!r}.", param=name)
+    match = _PATH.match(message)
+    what, path = (match["what"], match["path"] or "") if match else (message, "")
+    param = path.removeprefix("$").removeprefix(".") or None
+    about = f"for {param!r}" if param else "in the body"
+    if ", got `" in what:
+        expected = _in_json_words(what.partition("`")[2].partition("`")[0])
+        return InvalidRequest(
+            f"Invalid type {about}: expected {expected}.", code="invalid_type", param=param
+        )
+    if what.startswith("Invalid enum value") and param in shape.__struct_fields__:
+        return InvalidValue(
+            f"Invalid value {about}: it is one of {_choices(shape, param)}.", param=param
+        )
+    return InvalidValue(f"Invalid value {about}: {_bound(what)}.", param=param)
+
+
+def _bound(what: str) -> str:
+    """Say a bound in a caller's words: msgspec's ``Expected `int` <= 3``."""
+    kind, _, rule = what.removeprefix("Expected `").partition("` ")
+    return f"it is {_JSON_WORDS.get(kind, kind)} {rule}" if rule else what.lower()
+
+
+def _in_json_words(kinds: str) -> str:
+    return " or ".join(_JSON_WORDS.get(kind, kind) for kind in kinds.split(" | ") if kind != "null")
+
+
+def _choices(shape: type[msgspec.Struct], name: str) -> str:
+    kinds = get_args(get_type_hints(shape)[name])
+    return ", ".join(value for kind in kinds for value in get_args(kind) if isinstance(value, str))
+
+
+def image_request(
+    body: GenerationBody | EditBody | QuoteBody,
+    operation: Operation,
+    *,
+    size: str,
+    inputs: tuple[BlobRef, ...] = (),
+    mask: BlobRef | None = None,
+) -> ImageRequest:
+    """Return a body as the order it means.
+
+    Partial images count only in a stream, so that a retry without one is the same order.
+
+    Args:
+        body: as parsed.
+        operation: what the route does.
+        size: the body's size in canonical form.
+        inputs: the pictures of an edit, in order.
+        mask: the mask of an edit.
+    """
+    return ImageRequest(
+        operation=operation,
+        channel=body.model,
+        prompt="-" if body.prompt is None else body.prompt,
+        size=size,
+        quality=body.quality,
+        background=body.background,
+        output_format=body.output_format or "png",
+        output_compression=body.output_compression,
+        moderation=body.moderation,
+        input_fidelity=None if isinstance(body, GenerationBody) else body.input_fidelity,
+        inputs=inputs,
+        mask=mask,
+        n=1 if body.n is None else body.n,
+        partial_images=(body.partial_images or 0) if body.stream else 0,
+        user=body.safety_identifier or body.user,
+    )

@@ -1,0 +1,291 @@
+# ruff: noqa: ARG002  (a double takes what the real one takes, and needs less of it)
+"""A gateway in memory for the HTTP skin's tests: same verbs, no upstream, no database.
+
+Jobs end at once with a picture, unless the test set `failure`, holds them with `hold`, or gives
+`partials`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from api.pictures import png, png_size
+from safelight.channels import Channels
+from safelight.clock import Clock
+from safelight.errors import (
+    AuthenticationFailed,
+    InvalidImage,
+    InvalidValue,
+    NotFound,
+    SafelightError,
+    StorageError,
+)
+from safelight.gateway.orders import (
+    Caller,
+    Event,
+    JobEnded,
+    Order,
+    PartialImage,
+    StatementPage,
+)
+from safelight.types import (
+    Balance,
+    BlobRef,
+    Identity,
+    ImageRecord,
+    ImageRequest,
+    Job,
+    JobFailure,
+    JobState,
+    Quote,
+    StatementLine,
+    Usage,
+)
+
+KEY = "sl_live_test"
+OTHER_KEY = "sl_live_other"
+IDENTITIES = {KEY: Identity("cus_1", "key_1"), OTHER_KEY: Identity("cus_2", "key_2")}
+USAGE = Usage(
+    input_tokens=9,
+    output_tokens=200,
+    total_tokens=209,
+    input_text_tokens=9,
+    output_image_tokens=200,
+)
+
+
+class MemoryStore:
+    """Blobs in a dictionary, read in chunks so small that every picture has several."""
+
+    def __init__(self, chunk: int = 30) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self._chunk = chunk
+
+    async def put(self, source: Path, digest: str) -> None:
+        self.blobs[digest] = source.read_bytes()
+
+    def keep(self, data: bytes) -> BlobRef:
+        digest = hashlib.sha256(data).hexdigest()
+        self.blobs[digest] = data
+        width, height = png_size(data)
+        return BlobRef(digest=digest, bytes=len(data), format="png", width=width, height=height)
+
+    async def read(
+        self, digest: str, *, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[bytes]:
+        if digest not in self.blobs:
+            raise StorageError(f"no blob {digest}")
+        data = self.blobs[digest][start:]
+        data = data if length is None else data[:length]
+        for at in range(0, len(data), self._chunk):
+            yield data[at : at + self._chunk]
+
+    async def local_path(self, digest: str) -> Path:
+        raise StorageError("this store has no files")
+
+    async def exists(self, digest: str) -> bool:
+        return digest in self.blobs
+
+    async def free_bytes(self) -> int:
+        return 2**40
+
+
+@dataclass
+class FakeAttachment:
+    """Remembers whether the answer was delivered."""
+
+    done: bool = False
+
+    def delivered(self) -> None:
+        self.done = True
+
+
+@dataclass
+class FakeGateway:
+    """Plays the gateway; what it was asked is kept for the test to look at."""
+
+    channels: Channels
+    storage: MemoryStore
+    clock: Clock
+    picture: bytes = field(default_factory=lambda: png(8, 6))
+    failure: JobFailure | None = None
+    failed_jobs: int = 0
+    """With `failure`: how many of the first jobs fail; 0 means all."""
+    refusal: Exception | None = None
+    partials: list[Path] = field(default_factory=list)
+    hold: asyncio.Event | None = None
+    replayed: bool = False
+    accepting: bool = True
+    lines: list[StatementLine] = field(default_factory=list)
+    requests: list[ImageRequest] = field(default_factory=list)
+    callers: list[Caller] = field(default_factory=list)
+    given: list[frozenset[str]] = field(default_factory=list)
+    attachments: list[FakeAttachment] = field(default_factory=list)
+    detached: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: asyncio.Event = field(default_factory=asyncio.Event)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    images: dict[str, ImageRecord] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        return self.accepting
+
+    async def authenticate(self, raw_key: str) -> Identity:
+        if raw_key not in IDENTITIES:
+            raise AuthenticationFailed("The API key is not valid.")
+        return IDENTITIES[raw_key]
+
+    async def stage_input(self, path: Path, *, param: str) -> BlobRef:
+        data = path.read_bytes()
+        if not data.startswith(b"\x89PNG"):
+            raise InvalidImage("This is no picture.", param=param)
+        return msgspec.structs.replace(self.storage.keep(data), has_alpha=True)
+
+    def check(
+        self, request: ImageRequest, *, given: frozenset[str], stream: bool = False
+    ) -> ImageRequest:
+        return self.channels.check(request, given=given, stream=stream)
+
+    def quote(self, request: ImageRequest) -> Quote:
+        return self.channels.quote(request)
+
+    async def submit(
+        self,
+        request: ImageRequest,
+        caller: Caller,
+        *,
+        given: frozenset[str],
+        stream: bool = False,
+    ) -> Order:
+        self.check(request, given=given, stream=stream)
+        if self.refusal is not None:
+            raise self.refusal
+        self.requests.append(request)
+        self.callers.append(caller)
+        self.given.append(given)
+        jobs = tuple(self._job(request, caller, n) for n in range(request.n))
+        return Order(request_id=jobs[0].request_id, jobs=jobs, replayed=self.replayed)
+
+    def _job(self, request: ImageRequest, caller: Caller, n: int) -> Job:
+        quote = self.quote(request)
+        number = len(self.jobs) + 1
+        job = Job(
+            id=f"job_{number}",
+            request_id=f"req_{len(self.requests)}",
+            customer_id=caller.customer_id,
+            key_id=caller.key_id,
+            n=n,
+            state=JobState.IN_PROGRESS,
+            stage=None,
+            request=request,
+            size_plan=quote.size_plan,
+            price_micros=quote.price_micros,
+            reserve_id=f"tr_{number}",
+            epoch=1,
+            deadline_at=self.clock.now_ms() + 300_000,
+            created_at=self.clock.now_ms(),
+        )
+        self.jobs[job.id] = job
+        return job
+
+    def _ended(self, job: Job) -> Job:
+        fails = self.failure is not None and (not self.failed_jobs or job.n < self.failed_jobs)
+        now = self.clock.now_ms()
+        if fails:
+            ended = msgspec.structs.replace(
+                job, state=JobState.FAILED, failure=self.failure, completed_at=now
+            )
+        else:
+            image = self.add_image(job.customer_id, self.picture, job_id=job.id)
+            ended = msgspec.structs.replace(
+                job,
+                state=JobState.COMPLETED,
+                image=image,
+                completed_at=now,
+                attempts=1,
+                usage=USAGE,
+            )
+        self.jobs[job.id] = ended
+        return ended
+
+    def add_image(self, customer_id: str, data: bytes, *, job_id: str = "job_0") -> ImageRecord:
+        """Keep a finished picture of a customer."""
+        record = ImageRecord(
+            id=f"{len(self.images) + 1:032x}",
+            job_id=job_id,
+            customer_id=customer_id,
+            blob=self.storage.keep(data),
+            created_at=self.clock.now_ms(),
+            link_ttl_s=3600,
+            link_epoch=0,
+        )
+        self.images[record.id] = record
+        return record
+
+    @asynccontextmanager
+    async def attached(self, order: Order) -> AsyncIterator[FakeAttachment]:
+        attachment = FakeAttachment()
+        self.attachments.append(attachment)
+        try:
+            yield attachment
+        finally:
+            self.detached.set()
+
+    async def wait(self, order: Order, *, timeout_s: float | None = None) -> tuple[Job, ...]:
+        self.waiting.set()
+        if self.hold is not None:
+            await self.hold.wait()
+        return tuple(self._ended(job) for job in order.jobs)
+
+    async def events(self, order: Order) -> AsyncIterator[Event]:
+        for index, path in enumerate(self.partials):
+            yield PartialImage(order.jobs[0].id, index, path)
+        self.waiting.set()
+        if self.hold is not None:
+            await self.hold.wait()
+        if isinstance(self.refusal, SafelightError):
+            raise self.refusal
+        for job in order.jobs:
+            yield JobEnded(self._ended(job))
+
+    async def job(self, customer_id: str, job_id: str) -> Job:
+        job = self.jobs.get(job_id)
+        if job is None or job.customer_id != customer_id:
+            raise NotFound("No such job.")
+        return job
+
+    async def image(self, image_id: str) -> ImageRecord:
+        if image_id not in self.images:
+            raise NotFound("No such image.")
+        return self.images[image_id]
+
+    async def balance(self, customer_id: str) -> Balance:
+        return Balance(posted_micros=1_000_000, held_micros=30_000, available_micros=970_000)
+
+    async def statement(
+        self,
+        customer_id: str,
+        *,
+        after: str | None,
+        limit: int,
+        from_s: int | None,
+        to_s: int | None,
+    ) -> StatementPage:
+        ids = [line.id for line in self.lines]
+        if after is not None and after not in ids:
+            raise InvalidValue("No such line.", param="after")
+        start = 0 if after is None else ids.index(after) + 1
+        rest = [
+            line
+            for line in self.lines[start:]
+            if (from_s is None or line.created_at >= from_s)
+            and (to_s is None or line.created_at < to_s)
+        ]
+        return StatementPage(lines=tuple(rest[:limit]), has_more=len(rest) > limit)
