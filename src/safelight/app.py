@@ -103,7 +103,7 @@ class App:
         self.services = Services(
             gateway=self.gateway,
             channels=self.channels,
-            links=Links(self.keyring, clock),
+            links=Links(self.keyring, clock, max_ttl_s=_longest_link(config)),
             storage=self.store,
             clock=clock,
             config=config,
@@ -334,6 +334,11 @@ def _topup(tx: Transaction, customer_id: str, amount_micros: Micros, reason: str
         actor="operator",
         reason=reason,
     )
+
+
+def _longest_link(config: Config) -> int:
+    """Return the longest life of any channel's links, seconds; no valid link ends later."""
+    return max((channel.link_ttl_s for channel in config.channels.values()), default=1)
 
 
 def _emptied(folder: Path) -> Path:

@@ -67,3 +67,5 @@ def configure(level: int = logging.INFO) -> None:
     root.setLevel(level)
     for chatty in ("uvicorn.error", "pyvips", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    # A malformed form is the caller's business and is answered; it is no event of ours.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
