@@ -1,3 +1,5 @@
+"""A gateway whose books are audited after each test."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
