@@ -8,8 +8,9 @@ import msgspec
 
 from gateway.house import House, picture
 from safelight import jobs
-from safelight.clock import ManualClock
+from safelight.clock import Clock, ManualClock
 from safelight.gateway.failures import out_of_time
+from safelight.gateway.orders import Order
 from safelight.types import JobState
 from safelight.upstreams.spool import Spool
 
@@ -22,14 +23,20 @@ async def crash(house: House) -> None:
     await house.db.close()
 
 
+async def interrupted(folder: Path, clock: Clock | None = None) -> tuple[House, Order]:
+    """A process dies while the upstream is at work on its order."""
+    house = await House(folder, owner="one", clock=clock).open()
+    house.upstream.gate.clear()
+    order = await house.submit()
+    await house.upstream.called.wait()
+    await crash(house)
+    return house, order
+
+
 async def test_a_job_whose_call_was_under_way_is_run_again_and_the_loss_is_waste(
     tmp_path: Path,
 ) -> None:
-    first = await House(tmp_path, owner="one").open()
-    first.upstream.gate.clear()
-    order = await first.submit()
-    await first.upstream.called.wait()
-    await crash(first)
+    _, order = await interrupted(tmp_path)
     second = await House(tmp_path, owner="two").open()
     (job,) = await second.gateway.wait(order)
     assert job.state is JobState.COMPLETED
@@ -43,11 +50,7 @@ async def test_a_job_whose_call_was_under_way_is_run_again_and_the_loss_is_waste
 async def test_a_complete_answer_in_the_spool_is_adopted_not_bought_again(
     tmp_path: Path,
 ) -> None:
-    first = await House(tmp_path, owner="one").open()
-    first.upstream.gate.clear()
-    order = await first.submit()
-    await first.upstream.called.wait()
-    await crash(first)
+    first, order = await interrupted(tmp_path)
     # The kill came after the rename and before the journal.
     with Spool(first.parts.spool.answer(order.jobs[0].id, 1, 1)) as spool:
         spool.write(picture("1024x1024", "png", 5))
@@ -64,11 +67,7 @@ async def test_a_complete_answer_in_the_spool_is_adopted_not_bought_again(
 
 
 async def test_an_unfinished_spool_file_is_swept_and_the_job_runs_again(tmp_path: Path) -> None:
-    first = await House(tmp_path, owner="one").open()
-    first.upstream.gate.clear()
-    order = await first.submit()
-    await first.upstream.called.wait()
-    await crash(first)
+    first, order = await interrupted(tmp_path)
     answer = first.parts.spool.answer(order.jobs[0].id, 1, 1)
     answer.with_name(answer.name + ".part").write_bytes(picture("1024x1024", "png", 5)[:-20])
     second = await House(tmp_path, owner="two").open()
@@ -81,11 +80,7 @@ async def test_an_unfinished_spool_file_is_swept_and_the_job_runs_again(tmp_path
 async def test_a_damaged_answer_in_the_spool_is_waste_and_the_job_runs_again(
     tmp_path: Path,
 ) -> None:
-    first = await House(tmp_path, owner="one").open()
-    first.upstream.gate.clear()
-    order = await first.submit()
-    await first.upstream.called.wait()
-    await crash(first)
+    first, order = await interrupted(tmp_path)
     answer = first.parts.spool.answer(order.jobs[0].id, 1, 1)
     answer.write_bytes(picture("1024x1024", "png", 5)[:-20])
     second = await House(tmp_path, owner="two").open()
@@ -98,11 +93,7 @@ async def test_a_damaged_answer_in_the_spool_is_waste_and_the_job_runs_again(
 
 async def test_a_job_past_its_deadline_is_released(tmp_path: Path) -> None:
     clock = ManualClock()
-    first = await House(tmp_path, owner="one", clock=clock).open()
-    first.upstream.gate.clear()
-    order = await first.submit()
-    await first.upstream.called.wait()
-    await crash(first)
+    _, order = await interrupted(tmp_path, clock)
     clock.advance(3600)
     second = await House(tmp_path, owner="two", clock=clock).open()
     (job,) = await second.gateway.wait(order)
@@ -140,11 +131,7 @@ async def _late_failure(house: House, job_id: str) -> bool:
 
 
 async def test_after_a_restart_the_sdk_retry_joins_the_order_that_went_on(tmp_path: Path) -> None:
-    first = await House(tmp_path, owner="one").open()
-    first.upstream.gate.clear()
-    order = await first.submit()
-    await first.upstream.called.wait()
-    await crash(first)
+    _, order = await interrupted(tmp_path)
     second = await House(tmp_path, owner="two").open()
     again = await second.submit(retry_count=1)
     assert again.request_id == order.request_id

@@ -33,7 +33,7 @@ _FOLDER = Path("demo")
 _MODEL = "gpt-image-2-vip"
 _SIZE = "2048x1152"
 _PROMPT = (
-    "Launch poster for a stage event in the red light of a darkroom: a wide horizon, deep shadows, "
+    "Dark launch poster in the red light of a darkroom: a wide horizon, deep shadows, "
     'one warm beam from the left. Large centred title "SAFELIGHT", under it "安全灯 · 正式发布", '
     'small at the bottom left "one order · one image · one charge · 2026"'
 )

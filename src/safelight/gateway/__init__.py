@@ -139,19 +139,23 @@ class Gateway(Reading):
         request = self.check(request, given=given, stream=stream)
         await self._admit_at_all()
         digest = joining.fingerprint(request, caller.route)
-        try:
-            return await self._place(request, caller, digest, patient=True)
-        except joining.Busy:
-            # The old connection is usually seen closing at any moment; a proxy may hide it.
-            await self._someone_detaches()
-            return await self._place(request, caller, digest, patient=False)
+        # Shielded: between the commit and the start of its jobs an order must not be cancelled.
+        return await asyncio.shield(self._place_or_wait(request, caller, digest))
 
-    async def _someone_detaches(self) -> None:
-        self._detached.clear()
-        try:
-            await asyncio.wait_for(self._detached.wait(), joining.JOIN_GRACE_S)
-        except TimeoutError:
-            return
+    async def _place_or_wait(self, request: ImageRequest, caller: Caller, digest: bytes) -> Order:
+        """Place an order; a retry gives the old connection a moment to be seen closing."""
+        until = self._parts.clock.monotonic() + joining.JOIN_GRACE_S
+        while True:
+            self._detached.clear()
+            try:
+                return await self._place(request, caller, digest, patient=True)
+            except joining.Busy:
+                left = until - self._parts.clock.monotonic()
+            try:
+                await asyncio.wait_for(self._detached.wait(), left)
+            except TimeoutError:
+                # A proxy may keep the old connection open for ever.
+                return await self._place(request, caller, digest, patient=False)
 
     async def _place(
         self, request: ImageRequest, caller: Caller, digest: bytes, *, patient: bool
@@ -320,7 +324,11 @@ class Gateway(Reading):
             else:
                 jobs.detach_request(tx, order.request_id, retry_count=order.retry_count)
 
-        await self._parts.db.write(leave)
+        try:
+            await self._parts.db.write(leave)
+        except Unavailable:
+            # The answer is out already; at worst a retry waits for the grace, or buys anew.
+            log.exception("delivery not noted", extra={"request_id": order.request_id})
         if not delivered:
             self._detached.set()
 
@@ -352,21 +360,27 @@ class Gateway(Reading):
                 if future.cancelled():
                     raise _leaving(job) from None
                 raise
-        # It ended between the transaction that joined it and now.
-        return await self.job(job.customer_id, job.id)
+        return await self._ended_meanwhile(job)
+
+    async def _ended_meanwhile(self, job: Job) -> Job:
+        """Return a job that is not run here because it ended a moment ago."""
+        found = await self.job(job.customer_id, job.id)
+        if not found.state.terminal:
+            raise _leaving(job)
+        return found
 
     async def events(self, order: Order) -> AsyncIterator[Event]:
         """Yield partial images and ends of the order's jobs until all have ended."""
-        running, ended = [], []
-        for job in order.jobs:
-            if not job.state.terminal and self._watch.end_of(job.id) is not None:
-                running.append(job.id)
-            elif job.state.terminal:
-                ended.append(job)
-            else:
-                ended.append(await self.job(job.customer_id, job.id))
+        ended = {job.id: job for job in order.jobs if job.state.terminal}
+        while True:
+            running = [job for job in order.jobs if job.id not in ended]
+            gone = [job for job in running if self._watch.end_of(job.id) is None]
+            if not gone:
+                break
+            for job in gone:  # while this waits others may end: hence the loop
+                ended[job.id] = await self._ended_meanwhile(job)
         try:
-            async for event in self._watch.events(running, ended):
+            async for event in self._watch.events([job.id for job in running], ended.values()):
                 yield event
         except Abandoned:
             raise _leaving(order.jobs[0]) from None
