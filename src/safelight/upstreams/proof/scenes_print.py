@@ -67,7 +67,8 @@ def swiss(d: Drawing) -> Zone:
             pie(*centre, big, turn + 180, turn + 270, p.second),
         )
     small = big * 0.27
-    angle = math.radians(chance.choice((200, 215, 235)))
+    # Beside the words there is room only above and below the large form.
+    angle = math.radians(chance.choice((125, 235) if d.ratio >= 1.3 else (200, 215, 235)))
     d.add(
         circle(
             centre[0] + big * 1.02 * math.cos(angle),
