@@ -394,9 +394,13 @@ def _size_problem(channel: ChannelConfig, width: int, height: int) -> str | None
 
 
 def _nearest_name(names: Collection[str], width: int, height: int) -> str:
-    def distance(name: str) -> int:
+    """Return the name whose shape is nearest, and among equal shapes the nearest in area."""
+
+    def distance(name: str) -> float:
         w, h = sizes.dimensions(name)
-        return (w - width) ** 2 + (h - height) ** 2
+        shape = abs(math.log(w / h) - math.log(width / height))
+        area = abs(math.log(w * h) - math.log(width * height))
+        return 4 * shape + area
 
     return min(names, key=distance)
 

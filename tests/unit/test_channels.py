@@ -122,6 +122,8 @@ def test_vip_refuses_other_sizes_listing_all_of_its_own(size: str) -> None:
 
 def test_vip_suggests_the_nearest_of_its_sizes() -> None:
     assert "The nearest is 1024x1024." in refusal(order(size="1000x1000")).message
+    assert "The nearest is 1024x1024." in refusal(order(size="17x17")).message
+    assert "The nearest is 1820x1024." in refusal(order(size="1920x1080")).message
 
 
 def test_check_returns_the_size_in_canonical_form() -> None:
