@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import pytest
 
 from e2e.books import check_sums, witness
 from e2e.process import GatewayProcess, accounts
-from faults.server import FaultUpstream
+from faults.server import FaultUpstream, Seen
 
 
 def serve(folder: Path, config: str, *more: str) -> subprocess.CompletedProcess[str]:
@@ -57,6 +58,42 @@ def test_sigterm_lets_running_jobs_answer_their_callers(tmp_path: Path) -> None:
         assert data is not None
         assert base64.b64decode(data[0].b64_json or "").startswith(b"\x89PNG")
         client.close()
+    assert witness(gateway.data).faults == []
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_the_next_start_goes_on(tmp_path: Path) -> None:
+    started = threading.Event()
+
+    def first_stalls(seen: Seen) -> dict[str, object]:
+        started.set()
+        return {"kind": "stall"} if seen.number == 1 else {"kind": "ok"}
+
+    with (
+        FaultUpstream.in_thread(first_stalls) as upstream,
+        GatewayProcess(tmp_path, accounts(upstream.base_url)) as gateway,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        key = gateway.key()
+        # Repeats by itself, as the SDK does: the answer comes from the second process.
+        client = openai.OpenAI(base_url=gateway.base_url, api_key=key, max_retries=20)
+        answer = pool.submit(
+            client.images.generate, model="gpt-image-2-vip", prompt="a lamp", size="1024x1024"
+        )
+        assert started.wait(10)
+        process = gateway.process
+        assert process is not None
+        process.send_signal(signal.SIGINT)
+        while "draining" not in gateway.log.read_text():
+            assert process.poll() is None
+        assert gateway._end(signal.SIGINT) == 0
+        gateway.start()
+        data = answer.result(60).data
+        assert data is not None
+        assert base64.b64decode(data[0].b64_json or "").startswith(b"\x89PNG")
+        client.close()
+        assert check_sums(gateway.url, key)["posted_micros"] == 100_000_000 - 30_000
+        gateway.stop()
+    assert len(upstream.sales) == 1
     assert witness(gateway.data).faults == []
 
 
