@@ -21,7 +21,7 @@ from safelight.errors import StorageError
 from safelight.storage import BlobStore
 from safelight.storage.disk import DiskStore, translated
 
-MOST = 192 * 1024
+MOST = 768 * 1024
 LENGTHS = [0, 1, 2, 3, 1000, MOST - 1, MOST, MOST + 1, 3 * MOST, 2_000_003]
 
 
@@ -55,7 +55,7 @@ async def whole(store: BlobStore, digest: str, start: int = 0, length: int | Non
 
 @pytest.mark.parametrize("length", LENGTHS)
 async def test_what_was_put_is_read(store: BlobStore, tmp_path: Path, length: int) -> None:
-    """Chunks are at most 192 KiB, and all but the last can be encoded as base64 by themselves."""
+    """Chunks are at most 768 KiB, and all but the last can be encoded as base64 by themselves."""
     data = content(length)
     source, digest = spooled(tmp_path, data)
     await store.put(source, digest)

@@ -20,7 +20,7 @@ from safelight.types import BlobRef
 Picture = BlobRef | Path
 Segment = bytes | BlobRef | Path
 
-_CHUNK = 192 * 1024
+_CHUNK = 768 * 1024
 """A multiple of 3, so that base64 chunks join without padding."""
 
 
@@ -81,7 +81,7 @@ async def write_segments(exchange: Exchange, segments: list[Segment]) -> None:
             await exchange.write(segment)
             continue
         if isinstance(segment, BlobRef):
-            chunks = exchange.services.storage.read(segment.digest)
+            chunks = exchange.services.storage.read(segment.digest, length=segment.bytes)
         else:
             chunks = _file_chunks(segment)
         async for text in _base64(chunks):

@@ -276,9 +276,10 @@ class Run:
         try:
             probe = await parts.pixels.verify(answer.received.path)
             self._check_pixels(probe.width, probe.height)
-            await self._write(lambda tx: jobs.advance(tx, job.id, Stage.VERIFIED))
             source = answer.received.path
             if images.needs_pixels(probe, job.size_plan, job.request.output_format):
+                # Worth a commit of its own only where something long follows.
+                await self._write(lambda tx: jobs.advance(tx, job.id, Stage.VERIFIED))
                 source = parts.spool.remade(job.id, answer.epoch, answer.k)
                 blob = await parts.pixels.render(
                     answer.received.path,

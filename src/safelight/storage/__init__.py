@@ -28,7 +28,7 @@ class BlobStore(Protocol):
     def read(
         self, digest: str, *, start: int = 0, length: int | None = None
     ) -> AsyncIterator[bytes]:
-        """Yield the blob's bytes in chunks of at most 192 KiB (a multiple of 3), from `start`.
+        """Yield the blob's bytes in chunks of at most 768 KiB (a multiple of 3), from `start`.
 
         Raises:
             StorageError: there is no such blob, or it cannot be read.

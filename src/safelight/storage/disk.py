@@ -31,8 +31,11 @@ from safelight.errors import StorageError
 
 T = TypeVar("T")
 
-CHUNK_BYTES = 192 * 1024
-"""What `read` yields at once; a multiple of 3, so that each chunk can become base64 by itself."""
+CHUNK_BYTES = 768 * 1024
+"""What `read` yields at once; a multiple of 3, so that each chunk can become base64 by itself.
+
+Each chunk is a visit to a thread (about 0.1 ms): with 192 KB a picture of 9 MB took 48 of them.
+"""
 
 _THREADS = 8
 _LEFTOVER_S = 24 * 3600

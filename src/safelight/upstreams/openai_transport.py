@@ -28,6 +28,8 @@ RATE_FLOOR_BYTES_PER_S: Final = 16_000
 RATE_WINDOW_S: Final = 30.0
 _PIECE: Final = 64 * 1024
 _DRAIN_S: Final = 0.2
+# What one reply may hold in memory. aiohttp's 64 KB pauses and resumes the socket all the time.
+_READ_BYTES: Final = 256 * 1024
 # Shorter than the idle timeout of common servers, so that a connection is rarely reused just as its
 # other end closes it: that race looks like a failed paid call. A handshake is short beside a call.
 _KEEPALIVE_S: Final = 4.0
@@ -186,6 +188,7 @@ class Transport:
             trace.on_request_headers_sent.append(_note_sent)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+                read_bufsize=_READ_BYTES,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
