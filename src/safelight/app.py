@@ -15,6 +15,7 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -75,7 +76,7 @@ class App:
         self.clock = clock
         self.owner = f"{os.getpid()}-{secrets.token_hex(6)}"
         self.keyring = Keyring.load_or_create(data)
-        self.db: Database = SqliteDatabase(data / DATABASE_FILE, clock)
+        self.db = _open_database(data, clock)
         self.channels = Channels(config.channels)
         self.upstreams: dict[str, Upstream] = {
             name: load_upstream(name, clock)
@@ -160,13 +161,17 @@ def serve(config: Config, *, on_ready: Callable[[ServerInfo], None]) -> int:
 
 async def _serve(config: Config, on_ready: Callable[[ServerInfo], None]) -> int:
     app = App(config, SystemClock())
+    settings = uvicorn_config(app.asgi, config)
+    # Before the first customer is made: whoever cannot listen cannot show the key, and it is shown
+    # only once.
+    listener = _bound(settings)
     first_key = await _first_customer(app)
     recovered = await app.start()
 
     def listening(port: int) -> None:
         on_ready(_server_info(config, port, first_key=first_key, recovered=recovered))
 
-    server = _Server(uvicorn_config(app.asgi, config), listening)
+    server = _Server(settings, listening)
     stopping: list[asyncio.Task[int]] = []
 
     def stop() -> None:
@@ -180,15 +185,32 @@ async def _serve(config: Config, on_ready: Callable[[ServerInfo], None]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     try:
-        await server.serve()
-    except SystemExit:  # uvicorn's word for "cannot bind"
-        raise ConfigError(
-            f"cannot listen on {config.server.host}:{config.server.port}; is it in use? "
-            "Choose another with --port or [server] port."
-        ) from None
+        await server.serve([listener])
     finally:
         await app.stop(0)
     return 0
+
+
+def _bound(settings: uvicorn.Config) -> socket.socket:
+    """Take the address to listen on.
+
+    Raises:
+        ConfigError: it is in use, or none of this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(settings.backlog)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); is it in use? "
+            "Choose another with --port or [server] port."
+        ) from error
+    listener.setblocking(False)
+    return listener
 
 
 async def _drain(app: App, server: _Server) -> int:
@@ -310,12 +332,42 @@ class Office:
 @contextlib.asynccontextmanager
 async def open_office(data_dir: Path) -> AsyncIterator[Office]:
     """Open a data folder for an operator's command, whether a server runs on it or not."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    db = SqliteDatabase(data_dir / DATABASE_FILE, SystemClock())
+    _make_data_folder(data_dir)
+    db = _open_database(data_dir, SystemClock())
     try:
         yield Office(db, Keyring.load_or_create(data_dir))
     finally:
         await db.close()
+
+
+def _make_data_folder(data_dir: Path) -> None:
+    """Make the folder, for its owner only: it holds prompts, pictures and keys.
+
+    Raises:
+        ConfigError: it cannot be made or written to.
+    """
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        usable = os.access(data_dir, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise ConfigError(
+            f"the data folder {data_dir} cannot be made ({error.strerror}); choose another --data"
+        ) from error
+    if not usable:
+        raise ConfigError(f"the data folder {data_dir} cannot be written to; choose another --data")
+
+
+def _open_database(data_dir: Path, clock: Clock) -> Database:
+    """Open, check and migrate the database of a data folder.
+
+    Raises:
+        ConfigError: it is damaged, or not to be opened.
+    """
+    path = data_dir / DATABASE_FILE
+    try:
+        return SqliteDatabase(path, clock)
+    except sqlite3.Error as error:
+        raise ConfigError(f"the database {path} cannot be used: {error}") from error
 
 
 def _customer(tx: Transaction, name: str) -> str:
@@ -352,7 +404,7 @@ def _emptied(folder: Path) -> Path:
 @contextlib.contextmanager
 def _locked(data_dir: Path) -> Iterator[None]:
     """Hold the data folder: two servers on one folder would run each other's jobs."""
-    data_dir.mkdir(parents=True, exist_ok=True)
+    _make_data_folder(data_dir)
     with (data_dir / "serve.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

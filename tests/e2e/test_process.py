@@ -124,6 +124,32 @@ def test_a_taken_port_is_refused_in_words(tmp_path: Path) -> None:
     assert "cannot listen on" in second.stderr
 
 
+def test_the_first_key_is_not_lost_when_the_first_start_cannot_listen(tmp_path: Path) -> None:
+    with GatewayProcess(tmp_path / "one") as first:
+        assert serve(tmp_path, "", "--port", str(first.port)).returncode == 2
+    second = GatewayProcess(tmp_path)
+    with second:
+        assert second.first_key is not None
+        assert check_sums(second.url, second.first_key)["posted_micros"] == 10_000_000
+
+
+def test_a_data_folder_that_cannot_be_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file, not a folder")
+    done = serve(tmp_path, "", "--data", str(tmp_path / "file" / "data"))
+    assert done.returncode == 2
+    assert "data folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_damaged_database_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "safelight.db").write_bytes(b"this is no database" * 1000)
+    done = serve(tmp_path, "")
+    assert done.returncode == 2
+    assert "safelight.db cannot be used" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("config", "words"),
     [

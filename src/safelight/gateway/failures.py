@@ -13,6 +13,9 @@ from safelight.types import JobFailure
 BAD_OUTPUT_MAX = 2
 """Attempts that may answer an unusable picture: the first and one elsewhere."""
 
+_NEXT = "Every attempt failed; nothing was charged. Try again later."
+_AGAIN = "Nothing was charged; send the request again."
+
 MAX_RETRY_AFTER_S = 60.0
 """SDKs before 2.52 ignore a longer Retry-After."""
 
@@ -60,7 +63,7 @@ def final_failure(error: UpstreamError, *, retried: bool) -> JobFailure:
         status=error.final_status,
         type="server_error",
         code=error.code,
-        message=f"{error.message} Nothing was charged; send the request again.",
+        message=f"{error.message} {_NEXT if retried else _AGAIN}",
         should_retry=not retried,
         retry_after_s=error.retry_after_s,
     )
