@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -50,8 +51,7 @@ from safelight.upstreams import Upstream, load_upstream
 log = logging.getLogger("safelight.app")
 
 DATABASE_FILE = "safelight.db"
-ABANDON_S = 10.0
-"""After the drain, how long answers to callers that still wait may take to be written."""
+STATEMENT_PAGE = 1000
 
 
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,6 +155,7 @@ def serve(config: Config, *, on_ready: Callable[[ServerInfo], None]) -> int:
         ConfigError: the data folder is in use, or the port is.
     """
     telemetry.configure()
+    _raise_open_files()
     with _locked(config.data_dir), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(config, on_ready))
 
@@ -315,13 +316,20 @@ class Office:
         """
 
         def work(tx: Transaction) -> tuple[StatementLine, ...]:
-            page = statement_page(tx, _customer(tx, customer), after=None, limit=2**31)
-            return page.lines
+            customer_id = _customer(tx, customer)
+            lines: list[StatementLine] = []
+            more = True
+            while more:
+                after = lines[-1].id if lines else None
+                page = statement_page(tx, customer_id, after=after, limit=STATEMENT_PAGE)
+                lines += page.lines
+                more = page.has_more
+            return tuple(lines)
 
         return await self._db.read(work)
 
-    async def waste(self) -> dict[str, int]:
-        """Return, by account, how many sold images nobody was given."""
+    async def waste(self) -> dict[str, jobs.Waste]:
+        """Return, by account, the images that were sold and given to nobody."""
         return await self._db.read(jobs.waste)
 
     async def audit(self) -> list[str]:
@@ -413,6 +421,12 @@ def _locked(data_dir: Path) -> Iterator[None]:
                 f"another safelight serve runs on {data_dir}; stop it or choose another --data"
             ) from None
         yield
+
+
+def _raise_open_files() -> None:
+    """Allow as many open files as the system lets us: a job in flight needs up to three."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

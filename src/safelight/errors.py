@@ -285,7 +285,8 @@ class UpstreamError(Exception):
         message: scrubbed text, safe to show to a caller.
         status: HTTP status the upstream answered, or None.
         retry_after_s: the upstream's own wait, seconds, or None.
-        sold: True if the upstream has probably billed us (reported as waste).
+        sold: True if the upstream has probably billed us (reported as waste); None when nobody can
+            say: the call left and was not answered.
         param: for CLIENT faults, the parameter the upstream named.
         final_status: HTTP status for the caller when this is the job's last word.
     """
@@ -298,7 +299,7 @@ class UpstreamError(Exception):
         *,
         status: int | None = None,
         retry_after_s: float | None = None,
-        sold: bool = False,
+        sold: bool | None = False,
         param: str | None = None,
         final_status: int = 502,
         upstream_request_id: str | None = None,

@@ -47,6 +47,7 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
     retry_of: str | None
     retry_count: int
     attached_by: str | None
+    attached_until: int
     n: int
     created_at: int
     delivered_at: int | None
@@ -60,9 +61,9 @@ def insert_request(tx: Transaction, request: RequestRow) -> None:
     """
     tx.execute(
         "INSERT INTO request (id, customer_id, key_id, route, fingerprint, idempotency_key, "
-        "retry_of, retry_count, attached_by, n, created_at, delivered_at) VALUES (:id, "
-        ":customer_id, :key_id, :route, :fingerprint, :idempotency_key, :retry_of, :retry_count, "
-        ":attached_by, :n, :created_at, :delivered_at)",
+        "retry_of, retry_count, attached_by, attached_until, n, created_at, delivered_at) VALUES "
+        "(:id, :customer_id, :key_id, :route, :fingerprint, :idempotency_key, :retry_of, "
+        ":retry_count, :attached_by, :attached_until, :n, :created_at, :delivered_at)",
         msgspec.structs.asdict(request),
     )
 
@@ -178,10 +179,10 @@ def end_attempt(
     *,
     outcome: str,
     code: str | None,
-    sold: bool,
+    sold: bool | None,
     upstream_request_id: str | None,
 ) -> None:
-    """Journal how an attempt failed and whether the upstream has probably billed it."""
+    """Journal how an attempt failed and whether the upstream has billed it (None: unknown)."""
     tx.execute(
         "UPDATE attempt SET outcome = :outcome, code = :code, sold = :sold, ended_at = :now, "
         "upstream_request_id = COALESCE(:request, upstream_request_id) "
@@ -192,7 +193,7 @@ def end_attempt(
             "k": k,
             "outcome": outcome,
             "code": code,
-            "sold": int(sold),
+            "sold": None if sold is None else int(sold),
             "now": tx.now_ms,
             "request": upstream_request_id,
         },
@@ -231,9 +232,9 @@ def advance(tx: Transaction, job_id: str, stage: Stage) -> None:
 
 
 def lose_attempts(tx: Transaction, job_id: str) -> None:
-    """Mark attempts whose process died as lost; the upstream may have billed them."""
+    """Mark attempts whose process died as lost; the upstream may have billed them or not."""
     tx.execute(
-        "UPDATE attempt SET outcome = 'lost', sold = 1, ended_at = :now "
+        "UPDATE attempt SET outcome = 'lost', sold = NULL, ended_at = :now "
         "WHERE job_id = :id AND outcome IS NULL",
         {"id": job_id, "now": tx.now_ms},
     )
@@ -314,23 +315,36 @@ def free_idempotency_key(tx: Transaction, request_id: str) -> None:
 def requests_to_join(
     tx: Transaction, *, key_id: str, fingerprint: bytes, since_ms: int, below_retry_count: int
 ) -> list[RequestRow]:
-    """Return undelivered requests of equal body whose newest caller came before this retry."""
+    """Return undelivered requests of equal body whose newest caller came before this retry.
+
+    The call that the retry repeats had the count before: those come first, older ones first.
+    """
     rows = tx.all(
         "SELECT * FROM request WHERE key_id = :key AND fingerprint = :fingerprint "
         "AND created_at >= :since AND delivered_at IS NULL AND retry_count < :count "
-        "AND idempotency_key IS NULL ORDER BY created_at, id",
+        "AND idempotency_key IS NULL "
+        "ORDER BY retry_count DESC, created_at, id",
         {"key": key_id, "fingerprint": fingerprint, "since": since_ms, "count": below_retry_count},
     )
     return [_request(row) for row in rows]
 
 
-def claim_request(tx: Transaction, request: RequestRow, *, owner: str, retry_count: int) -> bool:
+def claim_request(
+    tx: Transaction, request: RequestRow, *, owner: str, retry_count: int, until: int
+) -> bool:
     """Attach a retry to a request, once per retry count; False when another was faster."""
     return bool(
         tx.execute(
-            "UPDATE request SET attached_by = :owner, retry_count = :count "
+            "UPDATE request SET attached_by = :owner, retry_count = :count, "
+            "attached_until = :until "
             "WHERE id = :id AND retry_count = :seen AND delivered_at IS NULL",
-            {"id": request.id, "owner": owner, "count": retry_count, "seen": request.retry_count},
+            {
+                "id": request.id,
+                "owner": owner,
+                "count": retry_count,
+                "until": until,
+                "seen": request.retry_count,
+            },
         )
     )
 
@@ -348,12 +362,15 @@ def detach_all(tx: Transaction) -> None:
     tx.execute("UPDATE request SET attached_by = NULL WHERE attached_by IS NOT NULL")
 
 
-def deliver_request(tx: Transaction, request_id: str) -> None:
-    """Say that the whole answer was written to a caller that was still there."""
-    values = {"id": request_id, "now": tx.now_ms}
+def deliver_request(tx: Transaction, request_id: str, *, retry_count: int) -> None:
+    """Say that the whole answer was written to the caller who came with `retry_count`.
+
+    An older caller's connection, which a proxy may have kept, ends nothing: its retry waits.
+    """
+    values = {"id": request_id, "now": tx.now_ms, "count": retry_count}
     tx.execute(
         "UPDATE request SET delivered_at = COALESCE(delivered_at, :now), attached_by = NULL "
-        "WHERE id = :id",
+        "WHERE id = :id AND retry_count = :count",
         values,
     )
     tx.execute(
@@ -380,13 +397,21 @@ def statement_details(tx: Transaction, job_ids: list[str]) -> dict[str, Row]:
     return {row["id"]: row for row in rows}
 
 
-def waste(tx: Transaction) -> dict[str, int]:
-    """Return, by account, how many images upstreams have probably sold that nobody was given."""
+class Waste(msgspec.Struct, frozen=True):
+    """Images that upstreams sold and nobody was given: probably billed, and perhaps billed."""
+
+    sold: int
+    unknown: int
+
+
+def waste(tx: Transaction) -> dict[str, Waste]:
+    """Return the waste by account."""
     rows = tx.all(
-        "SELECT account, SUM(sold - settled) AS wasted FROM attempt "
-        "WHERE ended_at IS NOT NULL GROUP BY account"
+        "SELECT account, SUM(CASE WHEN sold = 1 AND settled = 0 THEN 1 ELSE 0 END) AS sold, "
+        "SUM(CASE WHEN sold IS NULL AND settled = 0 THEN 1 ELSE 0 END) AS unknown "
+        "FROM attempt WHERE ended_at IS NOT NULL GROUP BY account"
     )
-    return {row["account"]: row["wasted"] for row in rows}
+    return {row["account"]: Waste(row["sold"], row["unknown"]) for row in rows}
 
 
 def _json(value: Any) -> str:

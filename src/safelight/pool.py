@@ -51,6 +51,12 @@ class Nothing:
     message: str
 
 
+_UNFUNDED = Nothing(
+    "pool_exhausted",
+    "No account of this channel has money left upstream; the operator must top one up.",
+)
+
+
 @dataclass
 class _Group:
     interval_s: float
@@ -109,10 +115,7 @@ class Pool:
             return self._nothing(channel, serving)
         funded = [s for s in able if self._group(s).exhausted_until <= now]
         if not funded:
-            return Nothing(
-                "pool_exhausted",
-                "No account of this channel has money left upstream; the operator must top one up.",
-            )
+            return _UNFUNDED
         fresh = [s for s in funded if s.account.name not in tried] or funded
         ready = [s for s in fresh if self._free_in(s, now) <= 0]
         if not ready and len(fresh) < len(funded):
@@ -124,6 +127,30 @@ class Pool:
         self._group(best).spend(now)
         best.in_flight += 1
         return Lease(best.account)
+
+    def forecast(self, channel: str, *, edits: bool = False) -> Wait | Nothing:
+        """Say when the next budget is expected, without taking it (0 s: now)."""
+        now = self._clock.monotonic()
+        serving = [s for s in self._states.values() if channel in s.account.channels]
+        able = [s for s in serving if self._able(s, edits=edits)]
+        if not able:
+            return self._nothing(channel, serving)
+        funded = [s for s in able if self._group(s).exhausted_until <= now]
+        if not funded:
+            return _UNFUNDED
+        return Wait(min(self._free_in(s, now) for s in funded))
+
+    def pace_s(self, channel: str) -> float:
+        """Return the seconds between two images of a channel at its budget; 0: no known limit."""
+        groups = {s.account.group for s in self._states.values() if channel in s.account.channels}
+        intervals = [self._groups[name].interval_s for name in groups]
+        if not intervals or min(intervals) <= 0:
+            return 0.0
+        return 1 / sum(1 / interval for interval in intervals)
+
+    def drop(self, lease: Lease) -> None:
+        """Hand a lease back whose attempt says nothing about the account."""
+        self._states[lease.account.name].in_flight -= 1
 
     def release(self, lease: Lease, error: UpstreamError | None) -> None:
         """Hand a lease back and book the attempt's outcome where it belongs."""

@@ -20,6 +20,8 @@ class Books:
 
     faults: list[str]
     waste: int
+    unknown: int
+    """Calls that left and were not answered: nobody can say whether they were billed."""
 
 
 def witness(data: Path) -> Books:
@@ -27,7 +29,12 @@ def witness(data: Path) -> Books:
 
     async def look() -> Books:
         async with open_office(data) as office:
-            return Books(await office.audit(), sum((await office.waste()).values()))
+            waste = (await office.waste()).values()
+            return Books(
+                await office.audit(),
+                sum(account.sold for account in waste),
+                sum(account.unknown for account in waste),
+            )
 
     return asyncio.run(look())
 

@@ -34,6 +34,7 @@ class Report:
     charges: int = 0
     sales: int = 0
     waste: int = 0
+    unknown: int = 0
     repeats: int = 0
     seconds: float = 0.0
     pictures: dict[str, str] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class Report:
         return (
             f"{self.kills} kills, {self.orders} orders, {len(self.pictures)} pictures, "
             f"{self.charges} charges, {self.sales} sold upstream, {self.waste} waste, "
+            f"{self.unknown} unknown, "
             f"{self.repeats} repeats, {self.seconds:.0f} s"
         )
 
@@ -115,11 +117,12 @@ def run(folder: Path, *, kills: int, orders: int, seed: int) -> Report:
             _check(gateway, key, upstream, report)
             assert gateway.stop() == 0
         books = witness(gateway.data)
-        report.waste = books.waste
+        report.waste, report.unknown = books.waste, books.unknown
         assert books.faults == []
-        # Every sale is the picture of one charge or was reported as waste; a call that died on its
-        # way may be reported though the vendor never got it.
-        assert report.charges <= report.sales <= report.charges + report.waste
+        # Every sale is the picture of one charge, or was reported; a call whose process died may
+        # have been sold or not.
+        known = report.charges + report.waste
+        assert known <= report.sales <= known + report.unknown
         assert list((gateway.data / "spool").iterdir()) == []
     report.seconds = time.monotonic() - begin
     return report

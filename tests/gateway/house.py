@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyvips
 
-from safelight import customers, ledger
+from safelight import customers, jobs, ledger
 from safelight.channels import Channels
 from safelight.clock import Clock, SystemClock
 from safelight.config import load_config
@@ -40,7 +40,7 @@ from safelight.upstreams.spool import Spool
 
 VIP = "gpt-image-2-vip"
 PEPPER = b"pepper"
-Step = UpstreamError | str | None
+Step = Exception | str | None
 """What the upstream does next: a fault, a size or format to answer instead, or a good answer."""
 
 
@@ -51,6 +51,7 @@ class ScriptedUpstream:
         self.clock = clock
         self.steps: list[Step] = []
         self.calls: list[tuple[str, UpstreamCall]] = []
+        self.deadlines: list[float] = []
         self.sold = 0
         self.called = asyncio.Event()
         self.gate = asyncio.Event()
@@ -68,11 +69,13 @@ class ScriptedUpstream:
         self.calls.append((account.name, call))
         self.called.set()
         assert deadline > self.clock.monotonic()
+        self.deadlines.append(deadline)
         number = len(self.calls)
         step = self.steps.pop(0) if self.steps else None
         await self.gate.wait()
         if isinstance(step, UpstreamError):
-            self.sold += step.sold
+            self.sold += bool(step.sold)
+        if isinstance(step, Exception):
             raise step
         self.sold += 1
         size = "1024x1024" if call.size == "auto" else call.size
@@ -175,6 +178,7 @@ class House:
         *,
         retry_count: int = 0,
         key: str | None = None,
+        patience_s: float = 600.0,
         stream: bool = False,
         **more: object,
     ) -> Order:
@@ -186,6 +190,7 @@ class House:
             route="/v1/images/generations",
             retry_count=retry_count,
             idempotency_key=key,
+            patience_s=patience_s,
         )
         return await self.gateway.submit(
             request, caller, given=frozenset({"prompt", *more}), stream=stream
@@ -212,9 +217,10 @@ class House:
         return await self.db.read(audit)
 
     async def waste(self) -> int:
-        from safelight import jobs
+        return sum(waste.sold for waste in (await self.db.read(jobs.waste)).values())
 
-        return sum((await self.db.read(jobs.waste)).values())
+    async def unknown_waste(self) -> int:
+        return sum(waste.unknown for waste in (await self.db.read(jobs.waste)).values())
 
 
 def account(name: str, group: str | None = None, **more: object) -> Account:

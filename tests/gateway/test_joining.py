@@ -88,7 +88,7 @@ async def test_a_late_disconnect_of_the_old_caller_does_not_detach_the_retry(
     house: House,
 ) -> None:
     house.upstream.gate.clear()
-    first = await house.submit()
+    first = await house.submit(patience_s=0)
     # The proxy in front kept the old connection, so the gateway has not seen it closing.
     second = await house.submit(retry_count=1)
     assert second.request_id == first.request_id
@@ -171,3 +171,85 @@ async def test_a_retryable_failure_frees_its_idempotency_key(house: House) -> No
     assert not second.joined
     (job,) = await house.gateway.wait(second)
     assert job.image is not None
+
+
+async def test_a_caller_who_may_still_wait_never_loses_its_order_to_a_strangers_retry(
+    house: House,
+) -> None:
+    house.upstream.gate.clear()
+    waiting = await house.submit(patience_s=600)
+    # An equal order whose first try left no trace here (the connection was refused, say).
+    stranger = await house.submit(retry_count=1)
+    assert not stranger.joined
+    assert stranger.request_id != waiting.request_id
+    house.upstream.gate.set()
+
+
+async def test_an_answered_failure_is_reordered_by_its_own_retry_not_by_taking_a_twin(
+    house: House,
+) -> None:
+    house.upstream.steps = [UpstreamError(FaultClass.THROTTLED, "x", "x", retry_after_s=1)]
+    failed = await house.submit(channel="gpt-image-2", quality="low")
+    async with house.gateway.attached(failed) as attachment:
+        await house.gateway.wait(failed)
+        attachment.delivered()
+    house.upstream.gate.clear()
+    twin = await house.submit(channel="gpt-image-2", quality="low")
+    again = await house.submit(channel="gpt-image-2", quality="low", retry_count=1)
+    assert again.request_id not in (failed.request_id, twin.request_id)
+    row = await house.db.read(
+        lambda tx: tx.one("SELECT retry_of FROM request WHERE id = :id", {"id": again.request_id})
+    )
+    assert row is not None
+    assert row["retry_of"] == failed.request_id
+    # It is consumed: the next retry of equal body does not start from it again.
+    third = await house.submit(channel="gpt-image-2", quality="low", retry_count=1)
+    row = await house.db.read(
+        lambda tx: tx.one("SELECT retry_of FROM request WHERE id = :id", {"id": third.request_id})
+    )
+    assert row is not None
+    assert row["retry_of"] is None
+    house.upstream.gate.set()
+
+
+async def test_of_two_equal_orders_a_second_retry_takes_the_one_it_repeats(house: House) -> None:
+    house.upstream.gate.clear()
+    older = await house.submit()
+    younger = await house.submit()
+    await leave(house, older)
+    await leave(house, younger)
+    first = await house.submit(retry_count=1)
+    await leave(house, first)
+    # Its retry count is the next one: not the other order, whose caller has repeated nothing yet.
+    second = await house.submit(retry_count=2)
+    assert second.request_id == first.request_id
+    other = await house.submit(retry_count=1)
+    assert {other.request_id, second.request_id} == {older.request_id, younger.request_id}
+    assert len(await house.db.read(lambda tx: tx.all("SELECT 1 FROM request"))) == 2
+    house.upstream.gate.set()
+
+
+async def test_a_failed_twin_does_not_switch_the_grace_off(house: House) -> None:
+    house.upstream.steps = [UpstreamError(FaultClass.BAD_OUTPUT, "x", "x") for _ in range(2)]
+    failed = await house.submit()
+    await leave(house, failed)
+    await house.gateway.wait(failed)
+    house.upstream.gate.clear()
+    own = await house.submit()
+    retry = asyncio.create_task(house.submit(retry_count=1))
+    await asyncio.sleep(0)
+    await house.db.write(lambda tx: tx.now_ms)
+    assert not retry.done()
+    await leave(house, own)
+    assert (await retry).request_id == own.request_id
+    house.upstream.gate.set()
+
+
+async def test_a_join_needs_no_room(house: House) -> None:
+    house.upstream.gate.clear()
+    first = await house.submit()
+    await leave(house, first)
+    house.gateway._room.limit = 0
+    house.gateway._min_free_bytes = 2**62
+    assert (await house.submit(retry_count=1)).request_id == first.request_id
+    house.upstream.gate.set()

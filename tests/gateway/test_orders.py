@@ -294,3 +294,43 @@ async def test_statement_pages_follow_the_cursor(house: House) -> None:
         after = page.lines[-1].id
     assert [line.id for line in seen] == [line.id for line in await house.statement()]
     assert sum(line.amount_micros for line in seen) == (await house.balance()).posted_micros
+
+
+async def test_our_own_full_disk_is_not_bought_again(house: House) -> None:
+    house.upstream.steps = [
+        fault(FaultClass.LOCAL, "storage_failed", sold=True, final_status=503),
+    ]
+    (job,) = await house.buy()
+    assert job.failure is not None
+    assert (job.failure.status, job.failure.code) == (503, "storage_full")
+    assert len(house.upstream.calls) == 1
+    assert await house.waste() == 1
+
+
+async def test_a_call_that_left_and_was_not_answered_is_reported_as_unknown(house: House) -> None:
+    house.upstream.steps = [fault(FaultClass.SLOW, "upstream_timeout", sold=None)]
+    await house.buy()
+    assert (await house.waste(), await house.unknown_waste()) == (0, 1)
+
+
+async def test_a_fault_of_our_own_ends_the_job_and_its_attempt(house: House) -> None:
+    house.upstream.steps = [RuntimeError("a bug in an adapter")]
+    (job,) = await house.buy()
+    assert job.failure is not None
+    assert (job.failure.status, job.failure.code) == (500, "internal_error")
+    assert (await house.balance()).held_micros == 0
+    assert await house.unknown_waste() == 1
+
+
+async def test_a_watcher_who_leaves_early_leaves_no_files(house: House) -> None:
+    house.upstream.gate.clear()
+    order = await house.submit(partial_images=2, stream=True)
+    events = house.gateway.events(order)
+    first = asyncio.ensure_future(anext(events))
+    await house.upstream.called.wait()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    house.upstream.gate.set()
+    (job,) = await house.gateway.wait(order)
+    assert job.state is JobState.COMPLETED
+    assert list(house.parts.spool._root.iterdir()) == []

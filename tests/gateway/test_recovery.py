@@ -42,7 +42,7 @@ async def test_a_job_whose_call_was_under_way_is_run_again_and_the_loss_is_waste
     assert job.state is JobState.COMPLETED
     assert (job.epoch, job.attempts) == (2, 2)
     assert (await second.balance()).posted_micros == 970_000
-    assert await second.waste() == 1
+    assert (await second.waste(), await second.unknown_waste()) == (0, 1)
     assert await second.audit() == []
     await second.close()
 
@@ -137,4 +137,30 @@ async def test_after_a_restart_the_sdk_retry_joins_the_order_that_went_on(tmp_pa
     assert again.request_id == order.request_id
     await second.gateway.wait(again)
     assert (await second.balance()).posted_micros == 970_000
+    await second.close()
+
+
+async def test_a_job_whose_channel_was_removed_is_released_not_stuck(tmp_path: Path) -> None:
+    _, order = await interrupted(tmp_path)
+    second = House(tmp_path, owner="two")
+    second.parts.channels._channels = {}  # the operator's new file has no channels
+    await second.open()
+    (job,) = await second.gateway.wait(order)
+    assert job.failure is not None
+    assert job.failure.code == "model_unavailable"
+    assert (await second.balance()).held_micros == 0
+    assert await second.audit() == []
+    await second.close()
+
+
+async def test_a_clock_set_back_does_not_give_a_job_more_time_than_it_had(tmp_path: Path) -> None:
+    clock = ManualClock()
+    _, order = await interrupted(tmp_path, clock)
+    clock._ms -= 24 * 3600 * 1000
+    second = await House(tmp_path, owner="two", clock=clock).open()
+    second.upstream.gate.clear()
+    await second.upstream.called.wait()
+    assert second.upstream.deadlines[-1] <= clock.monotonic() + 300
+    second.upstream.gate.set()
+    await second.gateway.wait(order)
     await second.close()

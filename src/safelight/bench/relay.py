@@ -55,14 +55,20 @@ class FrontPipe(Pipe):
     def __init__(self, upstream_port: int) -> None:
         super().__init__()
         self._upstream_port = upstream_port
+        self._early = bytearray()
         self._opening: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Read nothing before there is somewhere to send it."""
+        """Look for somewhere to send to."""
         super().connection_made(transport)
-        assert self.transport is not None
-        self.transport.pause_reading()
         self._opening = asyncio.get_running_loop().create_task(self._open())
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on; keep what comes before there is somewhere to send it."""
+        if self.peer is None:
+            self._early += data
+        else:
+            super().data_received(data)
 
     async def _open(self) -> None:
         loop = asyncio.get_running_loop()
@@ -75,7 +81,8 @@ class FrontPipe(Pipe):
         self.peer, back.peer = back, self
         if self.transport.is_closing():
             back.connection_lost(None)
-        self.transport.resume_reading()
+        elif self._early:
+            super().data_received(bytes(self._early))
 
 
 def main(upstream_port: int) -> None:

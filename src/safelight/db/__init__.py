@@ -45,6 +45,9 @@ class Database(Protocol):
         """Run `work` in one durable transaction; when this returns it has survived a crash.
 
         An exception of `work` rolls back its changes alone and is raised here.
+
+        Raises:
+            Unavailable: the database is busy, full or closed; nothing was written.
         """
         ...
 

@@ -77,6 +77,7 @@ class SqliteDatabase:
     def __init__(self, path: Path, clock: Clock, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self._path = path
         self._busy_timeout_s = busy_timeout_s
+        self._closed = False
         self._clock = clock
         self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
         self._local = threading.local()
@@ -93,6 +94,13 @@ class SqliteDatabase:
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one durable transaction, shared with whoever else writes now."""
+        if self._closed:
+            raise Unavailable(
+                "The gateway is shutting down; send the request again in a moment.",
+                code="shutting_down",
+                retry_after_s=2,
+                should_retry=True,
+            )
         future: Future[T] = Future()
         self._queue.put((work, future))
         # A caller that is cancelled before its turn withdraws the work; afterwards it runs whole.
@@ -105,6 +113,7 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Finish what was submitted, then close."""
+        self._closed = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(self._readers.shutdown)

@@ -21,7 +21,9 @@ from safelight.gateway import joining
 from safelight.gateway.failures import failure_error
 from safelight.gateway.orders import Caller, Event, Order
 from safelight.gateway.reading import Reading
+from safelight.gateway.room import Room
 from safelight.gateway.running import Answer, Parts, Run
+from safelight.gateway.turns import Turns
 from safelight.gateway.watch import Abandoned, Watch
 from safelight.types import BlobRef, ImageRequest, Job, Quote
 
@@ -71,9 +73,9 @@ class Gateway(Reading):
         self._owner = owner
         self._max_file_bytes = max_file_bytes
         self._min_free_bytes = min_free_bytes
-        self._max_in_flight = max_in_flight
         self._watch = Watch(parts.spool.clear)
-        self._freed = asyncio.Event()
+        self._turns = Turns(parts.pool, parts.clock)
+        self._room = Room(max_in_flight)
         self._detached = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._free_checked_at = float("-inf")
@@ -137,7 +139,14 @@ class Gateway(Reading):
             Unavailable: draining, at the bound of jobs in flight, or the disk is nearly full.
         """
         request = self.check(request, given=given, stream=stream)
-        await self._admit_at_all()
+        if not self.accepting:
+            raise Unavailable(
+                "The gateway is shutting down; send the request again in a moment.",
+                code="shutting_down",
+                retry_after_s=2,
+                should_retry=True,
+            )
+        await self._look_at_the_disk()
         digest = joining.fingerprint(request, caller.route)
         # Shielded: between the commit and the start of its jobs an order must not be cancelled.
         return await asyncio.shield(self._place_or_wait(request, caller, digest))
@@ -161,15 +170,25 @@ class Gateway(Reading):
         self, request: ImageRequest, caller: Caller, digest: bytes, *, patient: bool
     ) -> Order:
         quote = self.quote(request)
+
+        placed: list[Order] = []
+
+        def work(tx: Transaction) -> Order:
+            order = self._join_or_insert(tx, request, caller, digest, quote, patient=patient)
+            placed.append(order)
+            return order
+
         try:
-            order = await self._parts.db.write(
-                lambda tx: self._join_or_insert(tx, request, caller, digest, quote, patient=patient)
-            )
+            order = await self._parts.db.write(work)
         except UniqueViolation:
             # Another process inserted the same Idempotency-Key a moment ago: join that one.
-            order = await self._parts.db.write(
-                lambda tx: self._join_or_insert(tx, request, caller, digest, quote, patient=patient)
+            order = await self._parts.db.write(work)
+        except Unavailable:
+            # The commit failed: what the work had taken room for does not exist.
+            self._room.forget(
+                {job.id for order in placed for job in order.jobs if not order.joined}
             )
+            raise
         if not order.joined:
             for job in order.jobs:
                 self.start(job, live=True)
@@ -196,6 +215,7 @@ class Gateway(Reading):
             )
         if order is not None:
             return order
+        self._refuse_on_a_full_disk()
         row = jobs.RequestRow(
             id=f"req_{secrets.token_hex(12)}",
             customer_id=caller.customer_id,
@@ -206,6 +226,7 @@ class Gateway(Reading):
             retry_of=retry_of,
             retry_count=caller.retry_count,
             attached_by=self._owner,
+            attached_until=joining.waits_until(caller, tx.now_ms),
             n=request.n,
             created_at=tx.now_ms,
             delivered_at=None,
@@ -213,9 +234,11 @@ class Gateway(Reading):
         jobs.insert_request(tx, row)
         for n in range(request.n):
             self._insert_job(tx, row, n, request, quote)
-        return Order(
+        order = Order(
             request_id=row.id, jobs=jobs.jobs_of(tx, row.id), retry_count=caller.retry_count
         )
+        self._room.take({job.id for job in order.jobs})
+        return order
 
     def _insert_job(
         self, tx: Transaction, row: jobs.RequestRow, n: int, request: ImageRequest, quote: Quote
@@ -244,26 +267,15 @@ class Gateway(Reading):
             deadline_at=tx.now_ms + round(policy.deadline_s * 1000),
         )
 
-    async def _admit_at_all(self) -> None:
-        if not self.accepting:
-            raise Unavailable(
-                "The gateway is shutting down; send the request again in a moment.",
-                code="shutting_down",
-                retry_after_s=2,
-                should_retry=True,
-            )
-        if self.running >= self._max_in_flight:
-            raise Unavailable(
-                "The gateway has as many jobs in flight as it may; send the request again.",
-                code="too_many_in_flight",
-                retry_after_s=5,
-                should_retry=True,
-            )
+    async def _look_at_the_disk(self) -> None:
         now = self._parts.clock.monotonic()
         if now - self._free_checked_at > WATERMARK_LIFE_S:
             # The answer before its time: whoever comes meanwhile looks for himself.
             self._free_bytes = await self._parts.storage.free_bytes()
             self._free_checked_at = now
+
+    def _refuse_on_a_full_disk(self) -> None:
+        """Refuse what would start new jobs; a retry that joins needs no room."""
         if self._free_bytes < self._min_free_bytes:
             raise Unavailable(
                 "The gateway's disk is nearly full; nothing new is accepted. Tell your operator.",
@@ -275,12 +287,14 @@ class Gateway(Reading):
     def start(self, job: Job, *, live: bool, answer: Answer | None = None) -> None:
         """Run a job that is leased to this process, in the background."""
         self._watch.open(job.id)
+        self._room.occupy(job.id)
         task = asyncio.create_task(self._run(job, live=live, answer=answer), name=job.id)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._room.give_back(job.id))
 
     async def _run(self, job: Job, *, live: bool, answer: Answer | None) -> None:
-        run = Run(self._parts, self._watch, self._freed, job, live=live)
+        run = Run(self._parts, self._watch, self._turns, job, live=live)
         try:
             await run.run(answer)
         except Exception:  # the job must end, and its hold with it, whatever went wrong here
@@ -319,8 +333,10 @@ class Gateway(Reading):
 
     async def _detach(self, order: Order, *, delivered: bool) -> None:
         def leave(tx: Transaction) -> None:
-            if delivered:
-                jobs.deliver_request(tx, order.request_id)
+            # A failure that the caller was told to repeat stays, for its own retry to claim.
+            told = delivered and not joining.to_be_repeated(jobs.jobs_of(tx, order.request_id))
+            if told:
+                jobs.deliver_request(tx, order.request_id, retry_count=order.retry_count)
             else:
                 jobs.detach_request(tx, order.request_id, retry_count=order.retry_count)
 

@@ -16,13 +16,27 @@ BAD_OUTPUT_MAX = 2
 _NEXT = "Every attempt failed; nothing was charged. Try again later."
 _AGAIN = "Nothing was charged; send the request again."
 
+OUR_DISK = ("storage_failed", "storage_unavailable")
+"""What adapters call a spool that cannot be written."""
+
 MAX_RETRY_AFTER_S = 60.0
 """SDKs before 2.52 ignore a longer Retry-After."""
+
+
+class Failed(Exception):
+    """The job's last word is a failure."""
+
+    def __init__(self, failure: JobFailure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 def worth_retrying(error: UpstreamError, *, attempts: int, bad_outputs: int, maximum: int) -> bool:
     """Return whether another attempt may hide this fault."""
     if error.fault is FaultClass.CLIENT or attempts >= maximum:
+        return False
+    if error.code in OUR_DISK:
+        # Another account would sell a picture that cannot be kept either.
         return False
     return not (error.fault is FaultClass.BAD_OUTPUT and bad_outputs >= BAD_OUTPUT_MAX)
 
@@ -46,6 +60,8 @@ def final_failure(error: UpstreamError, *, retried: bool) -> JobFailure:
             param=error.param,
             moderation_details=error.moderation_details,
         )
+    if error.code in OUR_DISK:
+        return storage_full()
     if error.fault is FaultClass.THROTTLED:
         return JobFailure(
             status=429,

@@ -28,6 +28,8 @@ KEY_LIFE_MS = 24 * 3600 * 1000
 """An Idempotency-Key is remembered this long after its last job ended."""
 JOIN_GRACE_S = 1.0
 """How long a retry waits for the old connection of its order to be seen closing."""
+SLACK_MS = 500
+"""The caller's clock starts before its request is here."""
 
 
 def fingerprint(request: ImageRequest, route: str) -> bytes:
@@ -66,10 +68,16 @@ def by_key(
             "order.",
             param="Idempotency-Key",
         )
-    if _may_be_ordered_again(members):
+    if may_be_ordered_again(members):
         jobs.free_idempotency_key(tx, request.id)
         return None, request.id
-    jobs.claim_request(tx, request, owner=owner, retry_count=request.retry_count)
+    jobs.claim_request(
+        tx,
+        request,
+        owner=owner,
+        retry_count=request.retry_count,
+        until=waits_until(caller, now_ms),
+    )
     return _joined(request.id, members, request.retry_count), None
 
 
@@ -78,17 +86,21 @@ def by_retry_count(
 ) -> tuple[Order | None, str | None]:
     """Find and claim the order that the SDK's own retry repeats.
 
+    In this order: one whose caller has left; with patience, none yet, while the caller of one may
+    be about to be seen leaving; one that was answered with a failure worth another order (it is
+    consumed); one whose caller must have given up though its connection still stands, as behind
+    a proxy. A caller who may still be waiting never loses its order to a stranger's retry.
+
     Args:
         tx: a transaction that may write.
         caller: who retries.
         digest: fingerprint of the body.
         now_ms: the present.
         owner: this process.
-        patient: True to take only requests whose caller is known to be gone; False to take one
-            whose old connection was not seen closing (a proxy may keep it open).
+        patient: whether to raise Busy rather than to look further.
 
     Raises:
-        Busy: patient, and only requests with a connected caller were found.
+        Busy: patient, and the order may be one whose caller still looks connected.
     """
     candidates = jobs.requests_to_join(
         tx,
@@ -97,20 +109,42 @@ def by_retry_count(
         since_ms=now_ms - JOIN_WINDOW_MS,
         below_retry_count=caller.retry_count,
     )
-    retry_of, attached = None, False
-    orphans = [request for request in candidates if request.attached_by is None]
-    others = [request for request in candidates if request.attached_by is not None]
-    for request in orphans if patient else orphans + others:
-        members = jobs.jobs_of(tx, request.id)
-        if _may_be_ordered_again(members):
-            retry_of = request.id
-        elif jobs.claim_request(tx, request, owner=owner, retry_count=caller.retry_count):
-            return _joined(request.id, members, caller.retry_count), None
-    for request in others:
-        attached = attached or request.retry_count == caller.retry_count - 1
-    if patient and attached and retry_of is None:
+    members = {request.id: jobs.jobs_of(tx, request.id) for request in candidates}
+    failed = [request for request in candidates if may_be_ordered_again(members[request.id])]
+    good = [request for request in candidates if request not in failed]
+    attached = [
+        request
+        for request in good
+        if request.attached_by is not None and request.retry_count == caller.retry_count - 1
+    ]
+
+    def claimed(request: jobs.RequestRow) -> bool:
+        return jobs.claim_request(
+            tx,
+            request,
+            owner=owner,
+            retry_count=caller.retry_count,
+            until=waits_until(caller, now_ms),
+        )
+
+    for request in good:
+        if request.attached_by is None and claimed(request):
+            return _joined(request.id, members[request.id], caller.retry_count), None
+    if patient and attached:
         raise Busy
-    return None, retry_of
+    for request in failed:
+        if claimed(request):
+            jobs.deliver_request(tx, request.id, retry_count=caller.retry_count)
+            return None, request.id
+    for request in attached:
+        if request.attached_until <= now_ms + SLACK_MS and claimed(request):
+            return _joined(request.id, members[request.id], caller.retry_count), None
+    return None, None
+
+
+def waits_until(caller: Caller, now_ms: int) -> int:
+    """Return when a caller that comes now stops waiting by itself, milliseconds since 1970."""
+    return now_ms + round(caller.patience_s * 1000)
 
 
 def _joined(request_id: str, members: tuple[Job, ...], retry_count: int) -> Order:
@@ -123,10 +157,17 @@ def _joined(request_id: str, members: tuple[Job, ...], retry_count: int) -> Orde
     )
 
 
-def _may_be_ordered_again(members: tuple[Job, ...]) -> bool:
+def may_be_ordered_again(members: tuple[Job, ...]) -> bool:
     """All failed, and at least one in a way that may end otherwise next time."""
     return all(job.state is JobState.FAILED for job in members) and any(
         job.failure is not None and is_retryable(job.failure) for job in members
+    )
+
+
+def to_be_repeated(members: tuple[Job, ...]) -> bool:
+    """The order failed, and its answer told the caller to send it again."""
+    return may_be_ordered_again(members) and any(
+        job.failure is not None and job.failure.should_retry for job in members
     )
 
 

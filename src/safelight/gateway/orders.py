@@ -24,6 +24,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     route: str
     retry_count: int = 0
     idempotency_key: str | None = None
+    patience_s: float = 600.0
+    """How long the caller waits before it gives up: the SDK's read timeout, which it sends."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

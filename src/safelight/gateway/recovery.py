@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 from safelight import jobs
 from safelight.db import Transaction
 from safelight.gateway import Gateway
 from safelight.gateway.running import Answer, Parts
+from safelight.gateway.spooling import salvage
 from safelight.types import Job
 
 log = logging.getLogger("safelight.recovery")
@@ -27,16 +29,18 @@ async def recover(gateway: Gateway, parts: Parts, *, owner: str) -> int:
         return jobs.open_jobs(tx)
 
     left = await parts.db.write(begin)
-    await asyncio.to_thread(parts.spool.sweep, {job.id for job in left})
+    answers = await asyncio.to_thread(parts.spool.sweep, {job.id for job in left})
     for job in left:
-        await _continue(gateway, parts, job, owner=owner)
+        await _continue(gateway, parts, job, answers.get(job.id), owner=owner)
     if left:
         log.warning("continued open jobs of an earlier process", extra={"jobs": len(left)})
     return len(left)
 
 
-async def _continue(gateway: Gateway, parts: Parts, job: Job, *, owner: str) -> None:
-    salvaged = await asyncio.to_thread(parts.spool.salvage, job.id)
+async def _continue(
+    gateway: Gateway, parts: Parts, job: Job, answer: Path | None, *, owner: str
+) -> None:
+    salvaged = None if answer is None else await asyncio.to_thread(salvage, answer)
 
     def take(tx: Transaction) -> Job | None:
         if salvaged is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import secrets
 from collections.abc import Callable
@@ -19,12 +20,15 @@ from typing import TypeVar
 from safelight import images, jobs, ledger
 from safelight.channels import Channels
 from safelight.clock import Clock
+from safelight.config import ChannelConfig
 from safelight.db import Database, Transaction
-from safelight.errors import FaultClass, StorageError, Unavailable, UpstreamError
+from safelight.errors import FaultClass, StorageError, Unavailable, UnknownModel, UpstreamError
 from safelight.gateway import failures
+from safelight.gateway.failures import Failed
 from safelight.gateway.spooling import SpoolFolder
+from safelight.gateway.turns import Turns
 from safelight.gateway.watch import Watch
-from safelight.pool import Lease, Nothing, Pool, Wait
+from safelight.pool import Lease, Pool
 from safelight.storage import BlobStore
 from safelight.types import (
     BlobRef,
@@ -42,7 +46,9 @@ log = logging.getLogger("safelight.gateway")
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 8.0
 STORE_RETRIES = 3
-WRITE_RETRIES = 20
+WRITE_TRIES = 20
+UNTIL_CANCELLED = 1_000_000
+"""The end of a job is written however long the database refuses: a hold depends on it."""
 
 T = TypeVar("T")
 
@@ -78,39 +84,46 @@ class Answer:
     account: str | None = None
 
 
-class Failed(Exception):
-    """The job's last word is a failure."""
-
-    def __init__(self, failure: JobFailure) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-
-
 class Run:
     """One run of one job by this process.
 
     Args:
         parts: what a run needs.
         watch: told about partial images and the end.
-        freed: set whenever a lease is handed back.
+        turns: gives leases.
         job: leased to this process.
         live: whether a caller may be watching, so that partial images are worth their price.
     """
 
-    def __init__(
-        self, parts: Parts, watch: Watch, freed: asyncio.Event, job: Job, *, live: bool
-    ) -> None:
+    def __init__(self, parts: Parts, watch: Watch, turns: Turns, job: Job, *, live: bool) -> None:
         self._parts = parts
         self._watch = watch
-        self._freed = freed
+        self._turns = turns
         self._job = job
-        self._policy = parts.channels.get(job.request.channel)
         self._live = live
         self._attempts = job.attempts
         self._bad_outputs = 0
         self._tried: set[str] = set()
-        remaining_s = (job.deadline_at - parts.clock.now_ms()) / 1000
-        self._deadline = parts.clock.monotonic() + remaining_s
+        left_s = (job.deadline_at - parts.clock.now_ms()) / 1000
+        # The wall clock may have been set back since the job was accepted.
+        planned_s = (job.deadline_at - job.created_at) / 1000
+        self._deadline = parts.clock.monotonic() + min(left_s, planned_s)
+
+    @property
+    def _policy(self) -> ChannelConfig:
+        """The channel's policy now.
+
+        Raises:
+            Failed: the operator has removed the channel since the job was accepted.
+        """
+        try:
+            return self._parts.channels.get(self._job.request.channel)
+        except UnknownModel:
+            raise Failed(
+                failures.unavailable(
+                    "model_unavailable", "The operator has removed this channel meanwhile."
+                )
+            ) from None
 
     async def run(self, answer: Answer | None = None) -> None:
         """Bring the job to its end.
@@ -155,10 +168,10 @@ class Run:
         account = lease.account
         self._attempts += 1
         k = self._attempts
-        failure: UpstreamError | None = None
+        handed_back = False
         try:
             call = await self._call()
-            mine = await parts.db.write(
+            mine = await self._write(
                 lambda tx: jobs.begin_attempt(
                     tx, job, k=k, account=account.name, group=account.group
                 )
@@ -172,14 +185,17 @@ class Run:
                 deadline=self._deadline,
                 on_partial=self._on_partial if call.partial_images else None,
             )
+            handed_back = True
+            self._turns.hand_back(lease, None)
         except UpstreamError as error:
-            failure = error
+            handed_back = True
+            self._turns.hand_back(lease, error)
             self._tried.add(account.name)
             await self._close_attempt(job.epoch, k, error)
             raise
         finally:
-            parts.pool.release(lease, failure)
-            self._freed.set()
+            if not handed_back:
+                self._turns.drop(lease)
         await self._write(lambda tx: jobs.receive(tx, job.id, job.epoch, k, received))
         return Answer(received, job.epoch, k, account.name)
 
@@ -212,32 +228,13 @@ class Run:
         )
 
     async def _acquire(self) -> Lease:
-        edits = self._job.request.operation is Operation.EDIT
-        while True:
-            self._check_time()
-            decision = self._parts.pool.acquire(
-                self._job.request.channel, edits=edits, tried=frozenset(self._tried)
-            )
-            match decision:
-                case Lease():
-                    return decision
-                case Nothing():
-                    raise Failed(failures.unavailable(decision.code, decision.message))
-                case Wait():
-                    await self._wait(decision.seconds)
-
-    async def _wait(self, seconds: float) -> None:
-        """Wait for budget, or for another job to hand a lease back; refuse what cannot fit."""
-        left = self._deadline - self._parts.clock.monotonic()
-        if seconds > left or not self._policy.retries:
-            raise Failed(failures.busy(seconds))
-        self._freed.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._freed.wait(), min(seconds, left))
-
-    def _check_time(self) -> None:
-        if self._parts.clock.monotonic() >= self._deadline:
-            raise Failed(failures.out_of_time())
+        return await self._turns.lease(
+            self._job.request.channel,
+            edits=self._job.request.operation is Operation.EDIT,
+            tried=frozenset(self._tried),
+            deadline=self._deadline,
+            patient=self._policy.retries,
+        )
 
     async def _judge(self, error: UpstreamError) -> None:
         """Decide after a failed attempt: return to try again, or raise the last word."""
@@ -280,7 +277,7 @@ class Run:
             if images.needs_pixels(probe, job.size_plan, job.request.output_format):
                 # Worth a commit of its own only where something long follows.
                 await self._write(lambda tx: jobs.advance(tx, job.id, Stage.VERIFIED))
-                source = parts.spool.remade(job.id, answer.epoch, answer.k)
+                source = parts.spool.remade(answer.received.path)
                 blob = await parts.pixels.render(
                     answer.received.path,
                     source,
@@ -321,20 +318,24 @@ class Run:
             )
 
     async def _store(self, source: Path, digest: str) -> None:
-        for again in range(STORE_RETRIES):
+        """Store a bought picture; while there is time, a disk that refuses is asked again."""
+        for again in itertools.count():
             try:
                 return await self._parts.storage.put(source, digest)
             except StorageError:
                 log.exception("blob not stored", extra={"job_id": self._job.id})
-                left = self._deadline - self._parts.clock.monotonic()
-                await asyncio.sleep(max(0.0, min(BACKOFF_FIRST_S * 2**again, left)))
+            left = self._deadline - self._parts.clock.monotonic()
+            if left <= 0 and again >= STORE_RETRIES:
+                break
+            pause = min(BACKOFF_FIRST_S * 2 ** min(again, 5), BACKOFF_MAX_S)
+            await asyncio.sleep(pause if left <= 0 else min(pause, left))
         raise Failed(failures.storage_full())
 
     async def _reject(self, answer: Answer, error: UpstreamError) -> None:
         """Book a bought answer that cannot be delivered as waste, and judge what follows."""
         if answer.account is not None:
             self._tried.add(answer.account)
-            self._parts.pool.blame(answer.account, error)
+            self._turns.blame(answer.account, error)
         await self._close_attempt(answer.epoch, answer.k, error)
         answer.received.path.unlink(missing_ok=True)
         await self._judge(error)
@@ -357,15 +358,21 @@ class Run:
             )
         )
 
-    async def _write(self, work: Callable[[Transaction], T]) -> T:
-        """Write even if the database is busy or its disk full for a while: money depends on it."""
-        for again in range(WRITE_RETRIES):
+    async def _write(self, work: Callable[[Transaction], T], *, tries: int = WRITE_TRIES) -> T:
+        """Write even if the database is busy or its disk full for a while.
+
+        Raises:
+            Unavailable: it refused `tries` times, or it is closed.
+        """
+        for again in range(tries):
             try:
                 return await self._parts.db.write(work)
-            except Unavailable:
+            except Unavailable as error:
+                if error.code == "shutting_down" or again + 1 == tries:
+                    raise
                 log.exception("write refused", extra={"job_id": self._job.id})
-                await asyncio.sleep(min(BACKOFF_FIRST_S * 2**again, BACKOFF_MAX_S))
-        return await self._parts.db.write(work)
+                await asyncio.sleep(min(BACKOFF_FIRST_S * 2 ** min(again, 5), BACKOFF_MAX_S))
+        raise AssertionError("unreachable: the last try returns or raises")
 
     # --- the end -------------------------------------------------------------------------
 
@@ -394,7 +401,7 @@ class Run:
                 )
             return jobs.get_job(tx, job.id)
 
-        await self._ended(await self._write(end))
+        await self._ended(await self._write(end, tries=UNTIL_CANCELLED))
 
     async def _release(self, failure: JobFailure) -> None:
         transfer_id = f"tr_{secrets.token_hex(12)}"
@@ -402,6 +409,7 @@ class Run:
 
         def end(tx: Transaction) -> Job | None:
             if jobs.fail(tx, job, failure):
+                jobs.lose_attempts(tx, job.id)
                 ledger.release(
                     tx,
                     transfer_id=transfer_id,
@@ -411,11 +419,12 @@ class Run:
                 )
             return jobs.get_job(tx, job.id)
 
-        await self._ended(await self._write(end))
+        await self._ended(await self._write(end, tries=UNTIL_CANCELLED))
 
     async def fail_internally(self) -> None:
         """End the job after a fault of our own, so that no hold is left over."""
-        await self._release(failures.internal())
+        with contextlib.suppress(Lost):
+            await self._release(failures.internal())
 
     async def _ended(self, job: Job | None) -> None:
         if job is None or not job.state.terminal:

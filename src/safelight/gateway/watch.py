@@ -45,7 +45,7 @@ class Watch:
         """Tell the watchers of a job about a partial image."""
         event = PartialImage(job_id, index, path)
         self._partials[job_id].append(event)
-        for queue in self._queues[job_id]:
+        for queue in self._queues.get(job_id, ()):
             queue.put_nowait(event)
 
     def ended(self, job: Job) -> None:

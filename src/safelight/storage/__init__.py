@@ -18,7 +18,7 @@ class BlobStore(Protocol):
         """Keep a copy of the file `source` under `digest`, durably, and read it back.
 
         When this returns, the bytes survive power loss and were read back with that digest.
-        Putting what is already there is a no-op (after a check of its length). `source` stays.
+        What is already there is read back, too, and replaced if it is damaged. `source` stays.
 
         Raises:
             StorageError: no space, no access, or the bytes read back have another digest.

@@ -68,8 +68,7 @@ class DiskStore:
     async def put(self, source: Path, digest: str) -> None:
         """Keep a copy of the file `source` under `digest`, durably, and read it back.
 
-        Repeating a put is cheap: a blob of the right length is not written again. One of another
-        length (a damaged disk) is replaced.
+        A blob that is there is read back too, and not written again; a damaged one is replaced.
 
         Raises:
             StorageError: no space, no access, or the bytes read back have another digest.
@@ -135,7 +134,8 @@ class DiskStore:
     def _put(self, source: Path, digest: str) -> None:
         path = self._path(digest)
         with translated(f"keep blob {digest}"):
-            if not _is_file_of(path, source.stat().st_size):
+            whole = _is_file_of(path, source.stat().st_size) and _digest_on_disk(path) == digest
+            if not whole:
                 self._write(source, path, digest)
             # New names are durable from here on; also those that another process has just made and
             # not fsynced yet.

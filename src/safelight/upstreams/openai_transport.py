@@ -299,13 +299,17 @@ def timed_out() -> UpstreamError:
         "upstream_timeout",
         "The upstream did not answer in time.",
         final_status=504,
+        sold=None,
     )
 
 
 def disconnected() -> UpstreamError:
     """The connection broke after the request had left and before any header."""
     return UpstreamError(
-        FaultClass.FAST, "upstream_disconnected", "The upstream broke the connection off."
+        FaultClass.FAST,
+        "upstream_disconnected",
+        "The upstream broke the connection off.",
+        sold=None,
     )
 
 

@@ -70,6 +70,7 @@ CREATE TABLE request (
   retry_of        TEXT REFERENCES request(id),
   retry_count     INTEGER NOT NULL,             -- of the newest caller that joined
   attached_by     TEXT,                         -- process whose caller waits; NULL: nobody does
+  attached_until  INTEGER NOT NULL,             -- when the newest caller stops waiting by itself
   n               INTEGER NOT NULL,
   created_at      INTEGER NOT NULL,
   delivered_at    INTEGER
@@ -118,7 +119,7 @@ CREATE TABLE attempt (
   ended_at            INTEGER,
   outcome             TEXT,                     -- 'ok', a fault class, or 'lost' (the process died)
   code                TEXT,
-  sold                INTEGER NOT NULL DEFAULT 0,    -- 1: the upstream has probably billed us
+  sold                INTEGER DEFAULT 0,        -- 1: probably billed; NULL: sent, not answered, unknown
   settled             INTEGER NOT NULL DEFAULT 0,    -- 1: its picture is the one the customer got
   upstream_request_id TEXT,
   digest              TEXT,
