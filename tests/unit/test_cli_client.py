@@ -190,6 +190,21 @@ def test_an_error_inside_the_stream_is_final(capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize(
+    "code",
+    ["deadline_exceeded", "rate_limit_exceeded", "shutting_down", "database_busy", "unavailable"],
+)
+def test_a_passing_failure_inside_the_stream_is_tried_again(code: str) -> None:
+    """What a 429, 503 or 504 would repeat is repeated behind a 200 too, under the same key."""
+    error = {"type": "server_error", "code": code, "message": "not now", "param": None}
+    failed = stream_answer({"type": "error", "error": error}, headers=FACTS)
+    with stub_gateway(failed, DRAWN) as stub:
+        assert run(stub, "generate", "a lamp", "-o", "lamp.png") == 0
+    assert len({asked.headers["idempotency-key"] for asked in stub.asked}) == 1
+    assert len(stub.asked) == 2
+    assert Path("lamp.png").read_bytes() == PNG
+
+
+@pytest.mark.parametrize(
     ("answer", "expected"),
     [
         (error_answer(402, "insufficient_balance"), 5),
@@ -215,6 +230,8 @@ def test_every_end_has_its_exit_code(answer: Answer, expected: int) -> None:
         ["generate", "x", "-o", "nowhere/lamp.png"],
         ["generate", "x", "-o", "lamp.png", "-f", "jpeg"],
         ["generate", "x", "-f", "gif"],
+        ["generate", "x", "-o", "lamp.gif"],
+        ["generate", "x", "-o", "lamp.gif", "-f", "png"],
         ["generate", ""],
         ["generate", "x", "-n", "11"],
         ["generate"],

@@ -70,6 +70,7 @@ class BookOffice:
 @pytest.fixture(autouse=True)
 def in_folder_with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "safelight.db").touch()
     monkeypatch.chdir(tmp_path)
     for name in ("SAFELIGHT_DATA", "SAFELIGHT_CONFIG"):
         monkeypatch.delenv(name, raising=False)

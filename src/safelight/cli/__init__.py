@@ -6,6 +6,7 @@ has its own module; commands that talk to a gateway speak HTTP only. `main` is t
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -84,22 +85,56 @@ def main(argv: Sequence[str] | None = None, services: Services | None = None) ->
         services: the local parts; None takes the real ones.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    code = _run(arguments, services or Services())
+    output.let_go()
+    return code
+
+
+def _run(arguments: list[str], services: Services) -> int:
+    """Carry out a command. Every end passes here, so that `--json` holds for each of them."""
     try:
-        get_command(build()).main(arguments, prog_name="safelight", obj=services or Services())
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else ExitCode.OK
-    except CliError as error:
-        return _fail(error, arguments)
-    except ConfigError as error:
-        return _fail(CliError(str(error), exit_code=ExitCode.USAGE), arguments)
-    except SafelightError as error:
-        details = {"code": error.code, "param": error.param}
-        return _fail(CliError(error.message, details=details), arguments)
-    except StorageError as error:
-        return _fail(CliError(str(error)), arguments)
+        program = get_command(build())
+        with program.make_context("safelight", list(arguments), obj=services) as context:
+            program.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as end:
+        return end.exit_code
+    except typer.TyperException as error:
+        return _misused(error, arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail(CliError("interrupted", exit_code=ExitCode.INTERRUPTED), arguments)
+    except BrokenPipeError:
+        # Whoever reads has seen enough, as `head` does.
+        return ExitCode.OK
+    except (CliError, ConfigError, SafelightError, StorageError, OSError) as error:
+        return _fail(_as_cli_error(error), arguments)
     return ExitCode.OK
 
 
+def _misused(error: typer.TyperException, arguments: Sequence[str]) -> int:
+    """Report a command line that could not be read."""
+    message = error.format_message()
+    if not message:
+        # A command without arguments: its help has been printed already.
+        return ExitCode.USAGE
+    command = getattr(getattr(error, "ctx", None), "command_path", "safelight")
+    hint = f"See: {command} --help"
+    return _fail(CliError(message, exit_code=ExitCode.USAGE, hint=hint), arguments)
+
+
+def _as_cli_error(error: Exception) -> CliError:
+    match error:
+        case CliError():
+            return error
+        case ConfigError():
+            return CliError(str(error), exit_code=ExitCode.USAGE)
+        case SafelightError():
+            return CliError(error.message, details={"code": error.code, "param": error.param})
+        case _:
+            return CliError(str(error))
+
+
 def _fail(error: CliError, arguments: Sequence[str]) -> int:
-    output.print_error(error, as_json="--json" in arguments)
+    with contextlib.suppress(BrokenPipeError):
+        output.print_error(error, as_json="--json" in arguments)
     return error.exit_code

@@ -16,6 +16,7 @@ import typer
 from safelight.cli import options, output
 from safelight.cli.errors import CliError, ExitCode
 from safelight.cli.picture import write_atomically
+from safelight.cli.table import Column
 
 if TYPE_CHECKING:
     from safelight.bench.result import Report, SizeResult
@@ -90,9 +91,12 @@ def _run(plan: Plan) -> Report:
 
 
 def _print(report: Report) -> None:
-    columns = [f"{size.name} ({size.picture_size})" for size in report.sizes]
+    columns = [
+        Column(f"{size.name} ({size.picture_size})", right=True, words=True)
+        for size in report.sizes
+    ]
     rows = [(name, *(row(size) for size in report.sizes)) for name, row in _ROWS]
-    output.print_table(["a picture of", *columns], rows, right=columns)
+    output.print_table([Column("a picture of"), *columns], rows)
     machine = report.machine
     orders = sum(size.included.ordered for size in report.sizes)
     output.out().print(

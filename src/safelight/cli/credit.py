@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from safelight.cli import options, output
 from safelight.cli.errors import CliError, ExitCode
-from safelight.cli.services import services_of
+from safelight.cli.services import require_books, services_of
 from safelight.ledger import WouldOverdraw
 from safelight.money import micros_to_dollars
 from safelight.types import Balance
@@ -30,7 +30,7 @@ def credit(
     if micros == 0:
         raise CliError("an amount of nothing changes nothing", exit_code=ExitCode.USAGE)
     services = services_of(context)
-    options.require_books(data)
+    require_books(data)
     why = reason or ("top-up by the operator" if micros > 0 else "adjustment by the operator")
 
     async def work() -> Balance:

@@ -30,6 +30,20 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+RETRYABLE_CODES = frozenset(
+    {
+        "database_busy",
+        "deadline_exceeded",
+        "internal_error",
+        "rate_limit_exceeded",
+        "shutting_down",
+        "too_many_bytes_in_flight",
+        "too_many_in_flight",
+        "unavailable",
+    }
+)
+"""What passes by itself. Inside a stream there is neither a status nor `x-should-retry` to tell."""
+
 EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.OK: "done",
     ExitCode.REFUSED: "the gateway answered with a final error",

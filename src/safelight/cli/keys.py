@@ -11,11 +11,23 @@ from rich.markup import escape
 
 from safelight.cli import options, output
 from safelight.cli.errors import CliError, ExitCode
-from safelight.cli.services import KeyInfo, services_of
+from safelight.cli.services import KeyInfo, require_books, services_of
+from safelight.cli.table import Column
 from safelight.money import micros_to_dollars
 
 keys = typer.Typer(
     help="Make, list and revoke customers' keys.", no_args_is_help=True, rich_markup_mode="rich"
+)
+
+
+_COLUMNS = (
+    Column("id"),
+    Column("customer", words=True),
+    Column("name", words=True, rank=2),
+    Column("key"),
+    Column("made (UTC)", rank=1),
+    Column("revoked (UTC)"),
+    Column("available", right=True),
 )
 
 
@@ -31,6 +43,7 @@ def create(
 
     It is stored as a hash: this is the only time it can be seen.
     """
+    _check_name(name)
     micros = options.dollars(credit)
     if micros < 0:
         raise CliError("--credit cannot be negative", exit_code=ExitCode.USAGE)
@@ -55,7 +68,7 @@ def list_keys(
 ) -> None:
     """List keys with their customers and balances."""
     services = services_of(context)
-    options.require_books(data)
+    require_books(data)
 
     async def work() -> list[KeyInfo]:
         async with services.open_office(data) as office:
@@ -66,7 +79,7 @@ def list_keys(
         output.print_json({"object": "list", "data": [_as_json(key) for key in found]})
         return
     output.print_table(
-        ["id", "customer", "name", "key", "made (UTC)", "revoked (UTC)", "available"],
+        _COLUMNS,
         [
             (
                 key.id,
@@ -79,7 +92,6 @@ def list_keys(
             )
             for key in found
         ],
-        right=["available"],
     )
 
 
@@ -92,8 +104,7 @@ def revoke(
 ) -> None:
     """End a key at once. Its jobs in flight are finished."""
     services = services_of(context)
-
-    options.require_books(data)
+    require_books(data)
 
     async def work() -> bool:
         async with services.open_office(data) as office:
@@ -107,6 +118,21 @@ def revoke(
         output.print_json({"id": key_id, "revoked": True})
     else:
         typer.echo(f"{key_id} is revoked.")
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that nobody could read on a list or type again.
+
+    Raises:
+        CliError: it is empty, has blanks around it or holds what cannot be printed (exit code 2).
+    """
+    if not name.strip():
+        raise CliError("the customer's name is empty", exit_code=ExitCode.USAGE)
+    if name != name.strip() or not name.isprintable():
+        raise CliError(
+            f"the customer's name {name!r} has blanks around it or unprintable characters",
+            exit_code=ExitCode.USAGE,
+        )
 
 
 def _as_json(key: KeyInfo) -> dict[str, Any]:

@@ -71,7 +71,7 @@ Output = Annotated[
         "--output",
         "-o",
         dir_okay=False,
-        help="Where to write the picture. Its ending chooses the format. "
+        help="Where to write the picture. Its ending (.png, .jpg, .webp) chooses the format. "
         "Several pictures get -1, -2 ... before it.",
         show_default="the job's id",
     ),
@@ -117,20 +117,6 @@ def gateway(context: typer.Context, url: str, api_key: str, timeout_s: float) ->
             "The operator makes keys with: safelight keys create NAME",
         )
     return Gateway(url, api_key, services_of(context).patience(timeout_s))
-
-
-def require_books(data: Path) -> None:
-    """Refuse a folder without customers, which a slip in --data would otherwise make.
-
-    Raises:
-        CliError: there is no such folder (exit code 2).
-    """
-    if not data.is_dir():
-        raise CliError(
-            f"there is no data folder {data}",
-            exit_code=ExitCode.USAGE,
-            hint="Name it with --data or SAFELIGHT_DATA; `safelight serve` makes it.",
-        )
 
 
 def dollars(text: str) -> int:

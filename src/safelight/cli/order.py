@@ -21,14 +21,21 @@ import msgspec
 import pybase64
 
 from safelight.cli import output
-from safelight.cli.errors import AnswerError, CliError, ExitCode, OutOfTimeError, UnreachableError
+from safelight.cli.errors import (
+    RETRYABLE_CODES,
+    AnswerError,
+    CliError,
+    ExitCode,
+    OutOfTimeError,
+    UnreachableError,
+)
 from safelight.cli.forms import Body
 from safelight.cli.http import Gateway, Reply
 from safelight.cli.picture import SUFFIXES, Measured, measure, write_atomically
 from safelight.cli.progress import Waiting
 from safelight.cli.sse import data_frames
 from safelight.money import micros_to_dollars
-from safelight.types import IMAGE_FORMATS
+from safelight.types import IMAGE_FORMATS, ImageFormat
 
 _ENDINGS = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 
@@ -105,7 +112,7 @@ def drafted(
         rest: the other fields of `Draft`.
 
     Raises:
-        CliError: a wrong format, no such folder, no prompt (exit code 2).
+        CliError: a wrong format or ending, no such folder, no prompt (exit code 2).
     """
     text = sys.stdin.read().strip() if prompt == "-" else prompt
     if not text:
@@ -114,7 +121,7 @@ def drafted(
         known = ", ".join(IMAGE_FORMATS)
         raise CliError(f"--format {image_format!r} is none of {known}", exit_code=ExitCode.USAGE)
     if target is not None:
-        promised = SUFFIXES.get(target.suffix.lower())
+        promised = _promised_format(target)
         if image_format and promised and promised != image_format:
             raise CliError(
                 f"{target.name} says {promised}, --format says {image_format}",
@@ -124,6 +131,24 @@ def drafted(
     _check_folder(target.parent if target else Path())
     key = idempotency_key or f"cli-{secrets.token_hex(16)}"
     return Draft(prompt=text, output=target, format=image_format, idempotency_key=key, **rest)
+
+
+def _promised_format(target: Path) -> ImageFormat | None:
+    """Return the format that the file's ending stands for, or None without an ending.
+
+    Raises:
+        CliError: nothing is made that belongs into such a file (exit code 2).
+    """
+    if not target.suffix:
+        return None
+    promised = SUFFIXES.get(target.suffix.lower())
+    if promised is None:
+        raise CliError(
+            f"no picture is made for a name such as {target.name}",
+            exit_code=ExitCode.USAGE,
+            hint=f"Let it end with one of {', '.join(SUFFIXES)}.",
+        )
+    return promised
 
 
 def _check_folder(folder: Path) -> None:
@@ -144,8 +169,8 @@ def carry_out(draft: Draft, gateway: Gateway, route: str, body: Body, *, as_json
     try:
         delivery = _place(draft, gateway, route, body, quiet=as_json)
     except KeyboardInterrupt:
-        output.err().print(f"Interrupted. {_collect_hint(draft)}")
-        raise
+        hint = _collect_hint(draft)
+        raise CliError("interrupted", exit_code=ExitCode.INTERRUPTED, hint=hint) from None
     except (OutOfTimeError, UnreachableError) as problem:
         problem.hint = f"{problem.hint} {_collect_hint(draft)}".strip()
         raise
@@ -193,7 +218,12 @@ def _from_stream(reply: Reply, draft: Draft, waiting: Waiting) -> Iterator[bytes
         event = _decoded(frame)
         error = event.get("error")
         if isinstance(error, dict):
-            raise AnswerError(error, status=None, request_id=reply.headers.get("x-request-id"))
+            raise AnswerError(
+                error,
+                status=None,
+                retryable=str(error.get("code")) in RETRYABLE_CODES,
+                request_id=reply.headers.get("x-request-id"),
+            )
         kind = str(event.get("type", ""))
         if kind.endswith(".partial_image"):
             drawn = int(event.get("partial_image_index", 0)) + 1

@@ -6,32 +6,53 @@ become one JSON object on standard error. Owns rendering only.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from safelight.cli.errors import CliError
+from safelight.cli.table import Column, lay_out
 
 _PIPE_WIDTH = 200
-"""Columns when the output is no terminal: wide enough that no id is cut."""
+"""Columns when the output is no terminal, for what is not a table."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `main`, which knows the exit code, instead of ending the process."""
+        raise  # noqa: PLE0704 - rich calls this while it handles the BrokenPipeError
 
 
 def out() -> Console:
     """Return the console of results."""
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
-    return Console(width=width, highlight=False)
+    return _Console(width=width, highlight=False)
 
 
 def err() -> Console:
     """Return the console of remarks, progress and errors."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return _Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def let_go() -> None:
+    """Write out what is left; what nobody reads any more is dropped without a word.
+
+    Otherwise the interpreter would try at its end, and complain with an exit code of its own.
+    """
+    # A stream that was closed before the start is None.
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def print_json(value: Any) -> None:
@@ -49,16 +70,19 @@ def print_facts(facts: Iterable[tuple[str, str]]) -> None:
         console.print(f"  [dim]{name:<{width}}[/]  {escape(value)}", soft_wrap=True)
 
 
-def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()
-) -> None:
-    """Print a table; the columns named in `right` hold numbers."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    out().print(table)
+def print_paragraph(text: str) -> None:
+    """Print a remark; a terminal gets it broken between words, everything else in one line."""
+    console = out()
+    console.print(f"[dim]{escape(text)}[/]", soft_wrap=not console.is_terminal)
+
+
+def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table: what a terminal has no room for is left out and named, a pipe gets all."""
+    console = out()
+    layout = lay_out(columns, rows, console.width if console.is_terminal else None)
+    _Console(width=layout.width, highlight=False).print(layout.table)
+    if layout.left_out:
+        print_paragraph(f"no room for: {', '.join(layout.left_out)} (--json shows all)")
 
 
 def print_error(error: CliError, *, as_json: bool) -> None:

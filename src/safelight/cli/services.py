@@ -14,6 +14,7 @@ from typing import Protocol
 
 import typer
 
+from safelight.cli.errors import CliError, ExitCode
 from safelight.cli.http import Patience
 from safelight.config import Config
 from safelight.types import Balance, Micros
@@ -145,6 +146,23 @@ class Services:
     serve: Serve = _serve
     load_config: LoadConfig = _load_config
     patience: Callable[[float], Patience] = Patience
+
+
+def require_books(data: Path) -> None:
+    """Refuse a folder without a database, which a slip in --data would otherwise make there.
+
+    Raises:
+        CliError: it is no gateway's data folder (exit code 2).
+    """
+    from safelight.app import DATABASE_FILE  # noqa: PLC0415 - see the module docstring
+
+    if not (data / DATABASE_FILE).is_file():
+        missing = f"the folder {data} holds no gateway's data"
+        raise CliError(
+            missing if data.is_dir() else f"there is no data folder {data}",
+            exit_code=ExitCode.USAGE,
+            hint="Name it with --data or SAFELIGHT_DATA; `safelight serve` makes it.",
+        )
 
 
 def services_of(context: typer.Context) -> Services:

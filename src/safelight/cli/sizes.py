@@ -9,7 +9,15 @@ from rich.markup import escape
 
 from safelight.cli import options, output
 from safelight.cli.errors import AnswerError
+from safelight.cli.table import Column
 from safelight.money import micros_to_dollars
+
+_COLUMNS = (
+    Column("size"),
+    Column("ratio", rank=2),
+    Column("tier", rank=1),
+    Column("size plan", words=True),
+)
 
 
 def sizes(
@@ -35,23 +43,24 @@ def sizes(
 
 
 def _print_channel(channel: dict[str, Any]) -> None:
-    console = output.out()
-    console.print(f"\n[bold]{escape(channel['model'])}[/]")
-    if channel["sizes"]:
-        output.print_table(
-            ["size", "ratio", "tier", "size plan", "price"],
-            [_row(size) for size in channel["sizes"]],
-        )
-    console.print(f"[dim]takes: {escape(channel['allowed'])}[/]", soft_wrap=True)
+    output.out().print(f"\n[bold]{escape(channel['model'])}[/]")
+    found = channel["sizes"]
+    if found:
+        qualities = list(dict.fromkeys(name for size in found for name in _prices(size)))
+        prices = [Column(name, right=True) for name in qualities]
+        output.print_table([*_COLUMNS, *prices], [_row(size, qualities) for size in found])
+    output.print_paragraph(f"takes: {channel['allowed']}")
 
 
-def _row(size: dict[str, Any]) -> tuple[str, ...]:
-    by_quality = size.get("prices_micros") or {}
-    prices = [f"{quality} ${micros_to_dollars(price)}" for quality, price in by_quality.items()]
-    return (
-        size["name"],
-        size["ratio"],
-        size["tier"],
-        size["plan"],
-        " · ".join(prices) or f"${micros_to_dollars(size['price_micros'])}",
+def _prices(size: dict[str, Any]) -> dict[str, int]:
+    """Return prices in micro-dollars by quality, or the one price there is."""
+    return size.get("prices_micros") or {"price": size["price_micros"]}
+
+
+def _row(size: dict[str, Any], qualities: list[str]) -> tuple[str, ...]:
+    by_quality = _prices(size)
+    prices = (
+        f"${micros_to_dollars(by_quality[name])}" if name in by_quality else ""
+        for name in qualities
     )
+    return (size["name"], size["ratio"], size["tier"], size["plan"], *prices)

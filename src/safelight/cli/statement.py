@@ -18,11 +18,23 @@ import typer
 from safelight.cli import options, output
 from safelight.cli.errors import AnswerError, CliError, ExitCode
 from safelight.cli.http import Gateway
+from safelight.cli.table import Column
 from safelight.money import micros_to_dollars
 from safelight.types import StatementLine
 
 ROUTE = "/v1/billing/statement"
 _PAGE = 100
+_COLUMNS = (
+    Column("when (UTC)"),
+    Column("kind", rank=2),
+    Column("job"),
+    Column("channel", rank=4),
+    Column("size", rank=3),
+    Column("plan", rank=5),
+    Column("amount", right=True),
+    Column("balance", right=True, rank=1),
+    Column("reason", words=True),
+)
 
 Line = dict[str, Any]
 
@@ -87,7 +99,7 @@ def lines(
 def print_lines(found: list[Line]) -> None:
     """Print statement lines as a table."""
     output.print_table(
-        ["when (UTC)", "kind", "job", "channel", "size", "plan", "amount", "balance", "reason"],
+        _COLUMNS,
         [
             (
                 output.moment(line["created_at"]),
@@ -102,7 +114,6 @@ def print_lines(found: list[Line]) -> None:
             )
             for line in found
         ],
-        right=["amount", "balance"],
     )
 
 
