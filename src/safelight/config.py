@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import date
 from importlib.metadata import entry_points
 from importlib.resources import files
 from ipaddress import ip_address
@@ -42,6 +43,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_file_bytes: Bytes = 25 * 1024 * 1024
     max_json_bytes: Bytes = 1024 * 1024
     """Limit of a JSON body on routes that carry no pictures."""
+    max_buffered_bytes: Bytes = 256 * 1024 * 1024
+    """Most bytes of JSON bodies in memory at one time, beyond the first 64 KiB of each."""
     header_timeout_s: Seconds = 10.0
     body_timeout_s: Seconds = 120.0
     body_min_bytes_per_s: Bytes = 8 * 1024
@@ -199,6 +202,9 @@ def _load_server(file: ConfigFile) -> ServerConfig:
         if getattr(server, key) > server.max_request_bytes:
             problem = f"may not exceed max_request_bytes ({server.max_request_bytes})"
             raise file.error(("server", key), problem)
+    if server.max_buffered_bytes < server.max_request_bytes:
+        problem = f"may not be below max_request_bytes ({server.max_request_bytes})"
+        raise file.error(("server", "max_buffered_bytes"), problem)
     if not server.public_url:
         return server
     public_url = _http_url(file, server.public_url, ("server", "public_url"))
@@ -259,8 +265,17 @@ def _check_channel(file: ConfigFile, channel: ChannelConfig, path: KeyPath) -> N
         _check_size_name(file, name, (*path, "size_names", at))
     if (channel.price_micros is None) == (not channel.prices):
         raise file.error(path, "state either price_micros (one price) or prices (by quality, tier)")
+    if channel.shutdown_date is not None:
+        _check_date(file, channel.shutdown_date, (*path, "shutdown_date"))
     if channel.prices:
         _check_prices(file, channel, (*path, "prices"))
+
+
+def _check_date(file: ConfigFile, text: str, path: KeyPath) -> None:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise file.error(path, 'expected a day that exists, such as "2027-01-31"') from None
 
 
 def _check_size_name(file: ConfigFile, name: str, path: KeyPath) -> None:

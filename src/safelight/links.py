@@ -16,7 +16,7 @@ from __future__ import annotations
 import base64
 import hmac
 import re
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -30,6 +30,8 @@ DISPOSITION = ""
 
 _FORMATS = "|".join(IMAGE_FORMATS)
 _PATH = re.compile(rf"/i/(?P<image_id>[0-9a-f]{{32}})\.(?P<ext>{_FORMATS})")
+_PATH_END = re.compile(rf"(?P<before>.*)(?P<path>{_PATH.pattern})")
+_URL_MAX = 4096
 _QUERY = re.compile(r"e=(?P<e>[1-9][0-9]{0,11})&k=(?P<k>k[1-9][0-9]{0,5})&s=[A-Za-z0-9_-]{43}")
 
 
@@ -145,22 +147,43 @@ def parse_path(path: str) -> tuple[str, str]:
     return match["image_id"], match["ext"]
 
 
-def parse_own_link(url: str, origins: Iterable[str]) -> str | None:
-    """Return the image id if `url` is an address of one of our pictures, else None.
+@dataclass(frozen=True, slots=True)
+class FoundLink:
+    """An address that has the form of a link; whether it is ours is not known yet.
 
-    Taken are absolute addresses at one of `origins` (`https://images.example.com`) and bare paths
-    (`/i/...`). The signature is not looked at, as links in an old chat have often expired: the
-    caller must check that the picture belongs to the customer who sends the link.
+    `base` is what stands before the link's own path: scheme, host and folder, or nothing.
     """
+
+    image_id: str
+    path: str
+    query: str
+    base: str
+
+    def is_at(self, base: str) -> bool:
+        """Return whether it names no host, or stands at `base` (`https://images.example.com`)."""
+        return not self.base or self.base.lower() == base.rstrip("/").lower()
+
+
+def find_link(url: str) -> FoundLink | None:
+    """Return the link in an address whose path ends like one of ours, else None.
+
+    Any host and folder are taken: one gateway is known under several names, and a proxy may put it
+    below a path. So the caller must check the signature, or that the address `is_at` this gateway
+    and the picture belongs to who sends it. Nothing may be fetched from the address.
+    """
+    if len(url) > _URL_MAX:
+        return None
     try:
         parts = urlsplit(url.strip())
     except ValueError:
         return None
-    match = _PATH.fullmatch(parts.path)
+    match = _PATH_END.fullmatch(parts.path)
     if not match:
         return None
-    if not parts.scheme and not parts.netloc:
-        return match["image_id"]
-    origin = f"{parts.scheme}://{parts.netloc}".lower()
-    known = {known_origin.rstrip("/").lower() for known_origin in origins}
-    return match["image_id"] if origin in known else None
+    if parts.scheme in ("http", "https") and parts.netloc:
+        base = f"{parts.scheme}://{parts.netloc}{match['before']}"
+    elif parts.scheme or parts.netloc or match["before"]:
+        return None
+    else:
+        base = ""
+    return FoundLink(match["image_id"], match["path"], parts.query, base)

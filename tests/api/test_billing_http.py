@@ -102,13 +102,15 @@ async def test_a_limited_csv_is_one_page(
         ({"from": "2027-01-15T08:00:10Z", "to": "2027-01-15T09:00:13+01:00"}, 3),
         ({"from": "2027-01-15T08:00:10", "to": "2027-01-15 08:00:13"}, 3),
         ({"from": "2027-01-16"}, 0),
+        ({"from": "20270116"}, 0),
+        ({"to": "20270116"}, 100),
         ({"to": "2027-01-15"}, 0),
     ],
 )
 async def test_times_are_seconds_or_iso_dates(
     http: aiohttp.ClientSession, lines: list[StatementLine], params: dict[str, str], count: int
 ) -> None:
-    """Without an offset a date is UTC."""
+    """Without an offset a date is UTC; eight digits are a date, not a second of 1970."""
     async with http.get("/v1/billing/statement", params=params) as answer:
         assert len((await answer.json())["data"]) == count
 
@@ -121,6 +123,7 @@ async def test_times_are_seconds_or_iso_dates(
         ({"limit": "ten"}, "limit"),
         ({"limit": "9" * 5000}, "limit"),
         ({"from": "yesterday"}, "from"),
+        ({"from": "20279999"}, "from"),
         ({"to": "9" * 40}, "to"),
         ({"format": "xml"}, "format"),
         ({"after": "tr_none"}, "after"),

@@ -123,12 +123,24 @@ async def test_one_range_is_served(
         assert answer.status == status
         if status == 416:
             assert (await answer.json())["error"]["code"] == "range_not_satisfiable"
+            assert answer.headers["content-range"] == f"bytes */{len(whole)}"
             return
         assert await answer.read() == whole[first : None if last is None else last + 1]
         if status == 206:
             start = first % len(whole)
             end = len(whole) - 1 if last is None else last
             assert answer.headers["content-range"] == f"bytes {start}-{end}/{len(whole)}"
+
+
+@pytest.mark.parametrize("header", ["bytes=0-3", "bytes=999999999-"])
+async def test_a_range_is_for_get_alone(
+    stranger: aiohttp.ClientSession, image: ImageRecord, link: str, header: str
+) -> None:
+    """HEAD tells of the whole picture, whatever range is asked for (RFC 9110, 14.2)."""
+    async with stranger, stranger.head(link, headers={"range": header}) as answer:
+        assert answer.status == 200
+        assert "content-range" not in answer.headers
+        assert int(answer.headers["content-length"]) == image.blob.bytes
 
 
 async def test_conditional_requests(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from safelight.api.multipart import Form, FormReader, SpoolFolder, boundary_of
-from safelight.errors import InvalidRequest, RequestTooLarge, SafelightError
+from safelight.errors import InvalidRequest, InvalidValue, RequestTooLarge, SafelightError
 
 B = b"--XX\r\n"
 END = b"--XX--\r\n"
@@ -63,6 +63,24 @@ def test_a_form_is_the_same_in_any_pieces(tmp_path: Path, step: int) -> None:
     assert [file.is_text for file in form.files] == [False, False, True]
 
 
+@pytest.mark.parametrize("step", [0, 1, 7])
+@pytest.mark.parametrize("preamble", [b"\r\n", b"For readers without MIME.\r\n--X\r\n", b"--X\r\n"])
+def test_a_preamble_is_passed_over(tmp_path: Path, preamble: bytes, step: int) -> None:
+    """RFC 2046 allows text before the first boundary."""
+    form, plain = read(preamble + GOOD, tmp_path, step=step), read(GOOD, tmp_path)
+    assert form.texts == plain.texts
+    assert [file.name for file in form.files] == [file.name for file in plain.files]
+
+
+def test_the_eighteenth_file_is_named(tmp_path: Path) -> None:
+    """Too many files are a 400 about `image`, as a list of too many pictures is."""
+    body = part(b'name="image"; filename="x"', b"1") * 18 + END
+    with pytest.raises(InvalidValue, match="at most 16 pictures and a mask") as caught:
+        read(body, tmp_path)
+    assert (caught.value.code, caught.value.param) == ("invalid_value", "image")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_left_on_disk(tmp_path: Path) -> None:
     """Spool files are ours by name and gone afterwards, also after a refusal."""
     read(GOOD, tmp_path)
@@ -84,7 +102,7 @@ HOSTILE = {
     "long name": part(b'name="' + b"n" * 500 + b'"', b"1") + END,
     "attachment": B + b'Content-Disposition: attachment; name="a"\r\n\r\nx\r\n' + END,
     "65 parts": part(b'name="a"', b"1") * 65 + END,
-    "18 files": part(b'name="image"; filename="x"', b"1") * 18 + END,
+    "endless preamble": b"x" * 20_000 + B,
     "17 headers": part(b'name="a"', b"1", *(b"X-%d: 1" % n for n in range(17))) + END,
     "10k headers": part(b'name="a"', b"1", *(b"X-%d: 1" % n for n in range(10_000))) + END,
     "5 kB header": part(b'name="a"', b"1", b"X: " + b"y" * 5000) + END,
@@ -122,6 +140,9 @@ def test_a_text_over_the_limit_is_a_413(tmp_path: Path) -> None:
     body = part(b'name="prompt"', b"x" * 300_000) + END
     with pytest.raises(RequestTooLarge):
         read(body, tmp_path, step=5000)
+    many = part(b'name="a"', b"x" * 200_000) * 6 + END
+    with pytest.raises(RequestTooLarge):
+        read(many, tmp_path)
 
 
 @pytest.mark.parametrize(

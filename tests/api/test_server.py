@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 
 import aiohttp
 import msgspec
 import pytest
+from uvicorn.server import ServerState
 
 from api.asking import BODY, ask_for_much, status_of
 from api.conftest import Server
 from api.fake_gateway import KEY
+from safelight.api import make_asgi
 from safelight.api.body import allowed_s
 from safelight.api.context import Services
+from safelight.api.server import uvicorn_config
 from safelight.config import ServerConfig
 
 
@@ -25,6 +29,41 @@ def test_a_slow_body_is_cut_by_rate_and_by_time() -> None:
     assert allowed_s(20_000, server) == 20
     assert allowed_s(10**9, server) == 100
     assert allowed_s(0, ServerConfig(body_timeout_s=100, body_min_bytes_per_s=0)) == 100
+
+
+class Wire(asyncio.Transport):
+    """A connection that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    def pause_reading(self) -> None:
+        """There is nothing more to read."""
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def one_read(services: Services, data: bytes) -> bytes:
+    """Return what is answered at once to `data` that comes in one read."""
+    config = uvicorn_config(make_asgi(services), services.config)
+    config.load()
+    protocol = config.http_protocol_class(  # type: ignore[call-arg]
+        config=config, server_state=ServerState(), app_state={}
+    )
+    wire = Wire()
+    protocol.connection_made(wire)
+    protocol.data_received(data)
+    protocol.connection_lost(None)
+    return wire.written
 
 
 class TestImpatient:
@@ -102,6 +141,29 @@ async def test_an_endless_head_is_a_431(server: Server) -> None:
     """Headers are capped before they fill the memory."""
     answer = await server.raw(b"GET /healthz HTTP/1.1\r\nX: " + b"y" * 100_000)
     assert answer.startswith(b"HTTP/1.1 431")
+
+
+async def test_a_long_head_is_a_431_however_it_arrives(server: Server) -> None:
+    """Also when all of it comes in one read; a body in the same read does not count."""
+    head = b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 70_000 + b"\r\n\r\n"
+    assert one_read(server.services, head).startswith(b"HTTP/1.1 431")
+    small = b"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 90000\r\n\r\n"
+    assert one_read(server.services, small + b"y" * 90_000) == b""
+
+
+async def test_a_request_for_a_websocket_is_answered_without_advice(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says nothing of packages to install."""
+    with caplog.at_level(logging.INFO):
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+    assert "install" not in caplog.text
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safelight.api.strict_json import MAX_STRUCTURE, parse_object
+from safelight.api.strict_json import LENIENT, MAX_STRUCTURE, parse_object
 from safelight.errors import InvalidRequest
 
 HOSTILE = {
@@ -57,6 +57,27 @@ def test_ordinary_documents_are_read() -> None:
     }
     assert parse_object(b'{"a":' * 16 + b"1" + b"}" * 16)["a"]["a"]
     assert len(parse_object(b'{"a":"' + b"A" * 1_000_000 + b'"}')["a"]) == 1_000_000
+
+
+def test_lenient_limits_are_limits() -> None:
+    """What chat sends along may be built more freely, but not without end."""
+    many = b"{" + b",".join(b'"%d":1' % n for n in range(65)) + b"}"
+    assert len(parse_object(many, LENIENT)) == 65
+    assert parse_object(b'{"a":' * 64 + b"1" + b"}" * 64, LENIENT)
+    with pytest.raises(InvalidRequest, match="deeper than 64 levels"):
+        parse_object(b'{"a":' * 65 + b"1" + b"}" * 65, LENIENT)
+    with pytest.raises(InvalidRequest, match="more than 4096 keys"):
+        parse_object(b"{" + b",".join(b'"%d":1' % n for n in range(4097)) + b"}", LENIENT)
+
+
+def test_a_bytearray_is_emptied_and_nothing_has_its_own_words() -> None:
+    """The bytes of a large body go as soon as they are text."""
+    body = bytearray(b'{"a":1}')
+    assert parse_object(body) == {"a": 1}
+    assert body == b""
+    for nothing in (b"", b" \r\n"):
+        with pytest.raises(InvalidRequest, match="cannot be read: it is empty"):
+            parse_object(nothing)
 
 
 @given(st.binary(max_size=200))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -52,7 +53,8 @@ def test_null_means_absent() -> None:
         ({**BASE, "style": "vivid"}, "unsupported_parameter", "style"),
         ({**BASE, "svg": {}}, "unsupported_parameter", "svg"),
         ({**BASE, "seed": 1}, "unknown_parameter", "seed"),
-        ({**BASE, "image": "x"}, "unknown_parameter", "image"),
+        ({**BASE, "image": "x"}, "unsupported_parameter", "image"),
+        ({**BASE, "input_fidelity": "high"}, "unsupported_parameter", "input_fidelity"),
         ({**BASE, "api_base": "http://x"}, "unknown_parameter", "api_base"),
         ({**BASE, "x" * 500: 1}, "unknown_parameter", "x" * 64 + "\u2026"),
     ],
@@ -73,6 +75,14 @@ def test_messages_speak_json() -> None:
         parse_fields({**BASE, "n": 0}, GenerationBody)
     with pytest.raises(InvalidRequest, match="one of png, jpeg, webp"):
         parse_fields({**BASE, "output_format": "gif"}, GenerationBody)
+    with pytest.raises(InvalidRequest, match="Invalid value for 'prompt': it is empty"):
+        parse_fields({**BASE, "prompt": ""}, GenerationBody)
+    with pytest.raises(InvalidRequest, match="'prompt': it has more than 32000 characters"):
+        parse_fields({**BASE, "prompt": "x" * 32_001}, GenerationBody)
+    with pytest.raises(InvalidRequest, match="'messages': it has more than 1000 items"):
+        parse_chat({"model": "m", "messages": [{}] * 1001})
+    with pytest.raises(InvalidRequest, match=r"'image' belongs to edits.*/v1/images/edits"):
+        parse_fields({**BASE, "image": "x"}, GenerationBody)
 
 
 def test_nested_errors_name_their_place() -> None:
@@ -114,6 +124,13 @@ def test_a_form_field_twice_is_refused() -> None:
     assert caught.value.param == "prompt"
 
 
+def test_an_unknown_form_field_in_parts_is_unknown() -> None:
+    """An SDK sends a nested extra as `foo[a]` and `foo[b]`: there is no `foo`."""
+    with pytest.raises(InvalidRequest, match="Unknown parameter: 'foo'") as caught:
+        coerce_form([("prompt", "a"), ("foo[a]", "1"), ("foo[b]", "2")], EditBody)
+    assert (caught.value.code, caught.value.param) == ("unknown_parameter", "foo")
+
+
 def test_the_safety_identifier_wins_over_user() -> None:
     """Both name the end user; the newer one counts, unless it is empty."""
     body = parse_fields({**BASE, "user": "a", "safety_identifier": "b"}, GenerationBody)
@@ -146,6 +163,11 @@ def test_chat_ignores_what_steers_text() -> None:
             "tools": [{"type": "function"}],
             "response_format": {"type": "text"},
             "max_tokens": 5,
+            "provider": {"order": ["a"]},
+            "transforms": ["middle-out"],
+            "models": ["a", "b"],
+            "plugins": [{"id": "web"}],
+            "usage": {"include": True},
         }
     )
     assert body.model == "m"
@@ -193,6 +215,62 @@ def test_assistant_pictures_in_every_form() -> None:
     assert urls_of(turn, user("x")) == ["data:c"]
     turn = {"role": "assistant", "content": link}
     assert urls_of(turn, user("x")) == ["/i/a.png", "data:image/png;base64,AAAA"]
+
+
+@pytest.mark.parametrize(
+    ("text", "urls"),
+    [
+        ("![](/i/a.png)", ["/i/a.png"]),
+        (
+            "![a b](https://x.example/i/a.png?e=1&k=k1&s=_-x)",
+            ["https://x.example/i/a.png?e=1&k=k1&s=_-x"],
+        ),
+        ('![x]( </i/a.png> "a title" )', ["/i/a.png"]),
+        ("![x](DATA:image/png;base64,QUJD+/==)", ["DATA:image/png;base64,QUJD+/=="]),
+        ("![![x](/i/a.png)![y](/i/b.png)", ["/i/a.png", "/i/b.png"]),
+        ("![x](data:image/png;base64,QU!JD)", ["data:image/png;base64,QU!JD"]),
+        ("![x](data:image/png;base64," + "A" * 3000, []),
+        ("![x](/i/" + "a" * 3000 + ")", []),
+        ("![x] (/i/a.png) ![x](/i/a.png", []),
+    ],
+)
+def test_markdown_pictures(text: str, urls: list[str]) -> None:
+    """Addresses in every form that chat clients write; what is cut off is none."""
+    assert urls_of({"role": "assistant", "content": text}, user("x")) == urls
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("![](data:", "![](data:a,", "![](data:a,AAAA", "![](", "![", "![](        ", "![](x   "),
+        "![](data:image/png;base64," + "A" * 900,
+        "![" + "a" * 199 + "](",
+    ],
+)
+def test_hostile_text_costs_no_more_than_its_length(piece: str) -> None:
+    """Unfinished links side by side are read once, not once for each of them.
+
+    A hundred times the length that took a backtracking pattern eight seconds; the bound is far
+    above what a slow machine needs.
+    """
+    text = (piece * (720_000 // len(piece) + 1))[:720_000]
+    began_s = time.process_time()
+    assert urls_of({"role": "assistant", "content": text}, user("x")) == []
+    assert time.process_time() - began_s < 4
+
+
+def test_old_turns_may_hold_parts_of_other_kinds() -> None:
+    """A history is sent as it is; only what the newest user message holds must be understood."""
+    thought = {"type": "thinking", "thinking": "hm"}
+    file = {"type": "file", "file": {"file_data": "data:application/pdf;base64,AA=="}}
+    sound = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
+    answer = {"role": "assistant", "content": [thought, {"type": "text", "text": "![](/i/1)"}]}
+    asked = user("a", "data:u1")
+    asked["content"] += [file, sound]
+    assert urls_of(asked, answer, user("b")) == ["/i/1"]
+    with pytest.raises(InvalidRequest) as caught:
+        urls_of(answer, asked)
+    assert caught.value.param == "messages[1].content[2]"
 
 
 def test_pictures_are_ordered_newest_answer_first() -> None:

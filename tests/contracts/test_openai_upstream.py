@@ -220,7 +220,7 @@ async def test_a_large_picture_arrives_whole(bench: Bench) -> None:
         (Kind.HTML, FaultClass.FAST, "upstream_not_json", 502, False),
         (Kind.TEXT, FaultClass.FAST, "upstream_not_json", 502, False),
         (Kind.REDIRECT, FaultClass.FAST, "upstream_redirect", 502, False),
-        (Kind.RESET, FaultClass.FAST, "upstream_disconnected", 502, False),
+        (Kind.RESET, FaultClass.FAST, "upstream_disconnected", 502, None),
         (Kind.SHORT, FaultClass.SLOW, "upstream_truncated", 502, True),
         (Kind.CUT_JSON, FaultClass.SLOW, "upstream_truncated", 502, True),
         (Kind.BAD_BASE64, FaultClass.BAD_OUTPUT, "upstream_bad_image", 502, True),
@@ -230,12 +230,12 @@ async def test_a_large_picture_arrives_whole(bench: Bench) -> None:
     ],
 )
 async def test_faults_are_classified(
-    bench: Bench, act: Any, fault: FaultClass, code: str, final: int, sold: bool
+    bench: Bench, act: Any, fault: FaultClass, code: str, final: int, sold: bool | None
 ) -> None:
     """Each fault has its class, code and final status; `sold` agrees with the vendor's books."""
     error = await bench.fail(act)
     assert (error.fault, error.code, error.final_status, error.sold) == (fault, code, final, sold)
-    assert len(bench.upstream.sales) == sold
+    assert len(bench.upstream.sales) == bool(sold)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

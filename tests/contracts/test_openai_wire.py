@@ -34,11 +34,11 @@ class FastClock(SystemClock):
 
 
 async def test_no_answer_in_time(bench: Bench) -> None:
-    """Silence before the answer is a timeout that nobody has paid for."""
+    """Of silence before the answer nobody can say whether it was paid for."""
     account = bench.account(first_byte_timeout_s=0.15)
     error = await bench.fail(Kind.STALL, account=account)
     assert (error.fault, error.code) == (FaultClass.SLOW, "upstream_timeout")
-    assert (error.final_status, error.sold) == (504, False)
+    assert (error.final_status, error.sold) == (504, None)
 
 
 async def test_the_deadline_ends_a_call(bench: Bench) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from e2e.books import check_sums, statement, witness
 from e2e.process import GatewayProcess, accounts
-from faults.server import FaultUpstream
+from faults.server import FaultUpstream, Seen
 
 
 def run(folder: Path, *, runs: int, at_once: int) -> int:
@@ -53,3 +53,28 @@ def test_fifty_impatient_callers(tmp_path: Path) -> None:
     got = run(tmp_path, runs=50, at_once=10)
     print(f"50 runs, 50 sales, 50 charges, {got} pictures from the same call")
     assert got >= 49
+
+
+def test_the_retry_of_a_refused_order_does_not_take_an_equal_one(tmp_path: Path) -> None:
+    def first_is_throttled(seen: Seen) -> dict[str, object]:
+        if seen.number == 1:
+            return {"kind": "throttled", "retry_after": "1"}
+        return {"kind": "ok", "latency_s": 2}
+
+    with FaultUpstream.in_thread(first_is_throttled) as upstream:
+        gateway = GatewayProcess(tmp_path, accounts(upstream.base_url, 2))
+        key = gateway.key()
+        with gateway, ThreadPoolExecutor(2) as pool:
+            client = openai.OpenAI(base_url=gateway.base_url, api_key=key, max_retries=2)
+
+            def order(_: int) -> str:
+                answer = client.images.generate(
+                    model="gpt-image-2", prompt="equal", size="1024x1024", quality="low"
+                )
+                assert answer.data is not None
+                return answer.data[0].b64_json or ""
+
+            pictures = set(pool.map(order, range(2)))
+            client.close()
+            charges = [line for line in statement(gateway.url, key) if line["kind"] == "settle"]
+        assert len(pictures) == len(charges) == len(upstream.sales) == 2

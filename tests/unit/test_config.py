@@ -227,6 +227,14 @@ def test_a_key_sent_in_clear_is_a_warning(load: Any, url: str, warned: bool) -> 
         ("[server]\ndrain_s = nan\n", ":2: server.drain_s: expected float >= 0"),
         ("[server]\ndrain_s = inf\n", ":2: server.drain_s: expected float <= 86400"),
         ("[server]\n\nmax_file_bytes = 67108865\n", ":3: server.max_file_bytes: may not exceed"),
+        (
+            "[server]\nmax_buffered_bytes = 67108863\n",
+            ":2: server.max_buffered_bytes: may not be b",
+        ),
+        (
+            "[channels.gpt-image-2]\nshutdown_date = '2027-99-99'\n",
+            ":2: channels.gpt-image-2.shutdown_date: expected a day that exists",
+        ),
         ("[server]\npublic_url = 'img.example'\n", ":2: server.public_url: expected an address"),
         ("server = 5\n", ":1: server: expected a table, written [server]"),
         (

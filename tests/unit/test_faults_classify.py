@@ -73,7 +73,8 @@ def error(message: str = "", **more: Any) -> dict[str, Any]:
         (422, {"detail": [{"loc": ["body", "size"], "msg": "bad size"}]}, FaultClass.CLIENT),
         (400, None, FaultClass.FAST),
         (403, None, FaultClass.FAST),
-        (404, None, FaultClass.CAPABILITY),
+        (404, None, FaultClass.FAST),  # a proxy's page says nothing about the account
+        (404, error(), FaultClass.CAPABILITY),
         (401, None, FaultClass.AUTH),
         (402, None, FaultClass.QUOTA),
         (429, None, FaultClass.THROTTLED),
@@ -134,6 +135,28 @@ def test_moderation_details_are_passed_on_scrubbed() -> None:
     details = {"moderation_stage": "output", "categories": ["sexual"], "trace": "req_12345678"}
     refused = of(400, error("No.", code="moderation_blocked", moderation_details=details))
     assert refused.moderation_details == {**details, "trace": "[id]"}
+
+
+CONTACT = (
+    "If you believe this is an error, contact us at help.openai.com and include the request ID"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (
+            f"No. {CONTACT} req_0a1b2c. safety_violations=[sexual].",
+            "No. safety_violations=[sexual].",
+        ),
+        (f"No. {CONTACT} 0f8fad5b-d9cb-469f-a165-70867728950e", "No."),
+        (f"{CONTACT} req_1.", "The request was rejected by the safety system."),
+        ("No: contact us poster, request ID", "No: contact us poster, request ID"),
+    ],
+)
+def test_a_refusal_does_not_send_callers_to_the_vendor(text: str, shown: str) -> None:
+    """The sentence about whom to write to is left out; the violations stay."""
+    assert of(400, error(text, code="moderation_blocked")).message == shown
 
 
 @pytest.mark.parametrize(

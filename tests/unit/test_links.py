@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safelight.clock import ManualClock
 from safelight.errors import NotFound
 from safelight.keyring import Keyring
-from safelight.links import LinkInvalid, Links, parse_own_link, parse_path
+from safelight.links import LinkInvalid, Links, find_link, parse_path
 
 IMAGE = "0123456789abcdef0123456789abcdef"
 DAY = 24 * 3600
@@ -269,49 +269,68 @@ def test_what_is_no_path_of_ours_is_refused(path: str) -> None:
         parse_path(path)
 
 
-ORIGINS = ("https://images.example.com", "http://127.0.0.1:8080/")
+HERE = "https://images.example.com/pictures/"
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "here"),
     [
-        f"https://images.example.com/i/{IMAGE}.png?e=1&k=k1&s=x",
-        f"https://images.example.com/i/{IMAGE}.png",
-        f"HTTPS://Images.Example.com/i/{IMAGE}.webp",
-        f"http://127.0.0.1:8080/i/{IMAGE}.jpeg?e=1#top",
-        f"/i/{IMAGE}.png?e=1&k=k1&s=x",
-        f" /i/{IMAGE}.png ",
+        (f"https://images.example.com/pictures/i/{IMAGE}.png?e=1&k=k1&s=x", True),
+        (f"https://images.example.com/pictures/i/{IMAGE}.png", True),
+        (f"HTTPS://Images.Example.com/pictures/i/{IMAGE}.webp", True),
+        (f"https://images.example.com/pictures/i/{IMAGE}.jpeg?e=1#top", True),
+        (f"/i/{IMAGE}.png?e=1&k=k1&s=x", True),
+        (f" /i/{IMAGE}.png ", True),
+        (f"http://127.0.0.1:8080/i/{IMAGE}.png", False),
+        (f"https://images.example.com/i/{IMAGE}.png", False),
+        (f"https://evil.example/pictures/i/{IMAGE}.png", False),
+        (f"https://images.example.com.evil.example/pictures/i/{IMAGE}.png", False),
+        (f"https://images.example.com@evil.example/pictures/i/{IMAGE}.png", False),
+        (f"https://user@images.example.com/pictures/i/{IMAGE}.png", False),
+        (f"https://images.example.com:444/pictures/i/{IMAGE}.png", False),
+        (f"http://images.example.com/pictures/i/{IMAGE}.png", False),
     ],
 )
-def test_our_own_links_are_recognised(url: str) -> None:
-    """Expired or not: an old chat often holds links whose time is over."""
-    assert parse_own_link(url, ORIGINS) == IMAGE
+def test_links_are_found_at_any_host_and_placed(url: str, here: bool) -> None:
+    """One gateway has several names, so the path tells a link, and the host only where it is."""
+    link = find_link(url)
+    assert link is not None
+    assert (link.image_id, link.is_at(HERE)) == (IMAGE, here)
+
+
+def test_a_found_link_can_be_verified_wherever_it_stands(keyring: Keyring) -> None:
+    """What is before the link's own path is not part of what was signed."""
+    links = Links(keyring, ManualClock())
+    signed = links.sign(IMAGE, "png", ttl_s=60, link_epoch=0)
+    for base in ("", HERE.rstrip("/"), "http://127.0.0.1:8080", "https://evil.example/a/b"):
+        link = find_link(base + signed)
+        assert link is not None
+        links.verify(link.path, link.query, link_epoch=0)
 
 
 @pytest.mark.parametrize(
     "url",
     [
         "",
-        f"https://evil.example/i/{IMAGE}.png",
-        f"https://images.example.com.evil.example/i/{IMAGE}.png",
-        f"https://images.example.com@evil.example/i/{IMAGE}.png",
-        f"https://user@images.example.com/i/{IMAGE}.png",
-        f"https://images.example.com:444/i/{IMAGE}.png",
-        f"http://images.example.com/i/{IMAGE}.png",
         f"//images.example.com/i/{IMAGE}.png",
-        f"https://images.example.com/x/i/{IMAGE}.png",
+        f"https:/i/{IMAGE}.png",
+        f"/x/i/{IMAGE}.png",
         f"https://images.example.com/i/{IMAGE}.gif",
+        f"https://images.example.com/i/{IMAGE}.png/x",
+        f"https://images.example.com/%69/{IMAGE}.png",
         f"i/{IMAGE}.png",
         f"data:/i/{IMAGE}.png",
+        f"ftp://images.example.com/i/{IMAGE}.png",
         "https://[/i/",
         f"https://evil.example/?u=https://images.example.com/i/{IMAGE}.png",
+        f"https://images.example.com/{'x' * 5000}/i/{IMAGE}.png",
     ],
 )
-def test_other_addresses_are_not_ours(url: str) -> None:
-    assert parse_own_link(url, ORIGINS) is None
+def test_other_addresses_are_no_links(url: str) -> None:
+    assert find_link(url) is None
 
 
 @given(url=st.text())
-def test_recognising_links_never_raises(url: str) -> None:
-    assert parse_own_link(url, ORIGINS) is None
-    assert parse_own_link("https://" + url, ORIGINS) is None
+def test_finding_links_never_raises(url: str) -> None:
+    assert find_link(url) is None
+    assert find_link("https://" + url) is None

@@ -15,6 +15,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from safelight.api import billing, chat, images, jobs, links, meta, openapi
+from safelight.api.budget import ByteBudget
 from safelight.api.context import Services
 from safelight.api.exchange import ClientGone, Exchange
 from safelight.api.problems import Headers, Problem
@@ -66,21 +67,36 @@ class _Endpoint:
         await self._handler(scope[_EXCHANGE])
 
 
+class _NotAllowed:
+    """Answers every method at a path that takes only one."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+
+    async def __call__(self, _scope: Scope, _receive: Receive, _send: Send) -> None:
+        raise HTTPException(405, headers={"Allow": self._method})
+
+
 class _Application:
     """Makes an `Exchange` of each request and an error answer of each exception."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        routes = [
-            Route(path, _Endpoint(handler), methods=[method], name=path)
-            for method, path, handler in ROUTES
-        ]
+        self._budget = ByteBudget(
+            services.config.server.max_buffered_bytes, patience_s=services.buffer_patience_s
+        )
+        routes = [Route("/v1/images/variations", _Endpoint(images.variations))]
+        for method, path, handler in ROUTES:
+            routes.append(Route(path, _Endpoint(handler), methods=[method], name=path))
+            if "{" not in path and method != "GET":
+                # Or GET /v1/images/generations would ask for the picture of that name.
+                routes.append(Route(path, _NotAllowed(method)))
         self._router = Router(routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"only HTTP is served here, not {scope['type']}")
-        exchange = Exchange(scope, receive, send, self._services)
+        exchange = Exchange(scope, receive, send, self._services, self._budget)
         # With an "app" in the scope the router raises 404 and 405; else it answers in plain text.
         scope["app"] = self
         scope[_EXCHANGE] = exchange
@@ -129,4 +145,17 @@ def _routing_problem(scope: Scope, error: HTTPException) -> tuple[SafelightError
         allowed = ", ".join(names)
         message = f"{method[:16]} is not allowed here; this path takes {allowed}."
         return MethodNotAllowed(message), [(b"allow", allowed.encode())]
-    return NotFound("There is no such path here."), []
+    return NotFound(f"There is no such path here.{_hint(scope['path'])}"), []
+
+
+def _hint(path: str) -> str:
+    """Return what is probably wrong with a path, as a sentence, or nothing."""
+    known = {known for _, known, _ in ROUTES}
+    for changed, hint in (
+        (f"/v1{path}", "Let the base URL of your client end in /v1"),
+        (path.removeprefix("/v1"), "The base URL of your client has one /v1 too many"),
+        (path.rstrip("/"), "Leave out the slash at the end"),
+    ):
+        if changed != path and changed in known:
+            return f" {hint}: {changed} is one."
+    return ""

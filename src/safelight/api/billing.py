@@ -98,7 +98,9 @@ def _seconds(query: Mapping[str, str], name: str) -> int | None:
     text = query.get(name)
     if not text:
         return None
-    if text.isascii() and text.isdigit() and len(text) <= 12 and int(text) <= _SECONDS_MAX:
+    # Eight digits are a day as people write it (20261122), not a second of the year 1970.
+    seconds = text.isascii() and text.isdigit() and len(text) <= 12 and len(text) != 8
+    if seconds and int(text) <= _SECONDS_MAX:
         return int(text)
     # A plus sign in a query is a space; before an offset it can only be that.
     for form in (text, text.replace(" ", "+")):

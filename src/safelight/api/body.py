@@ -7,11 +7,13 @@ bytes mean is `strict_json`'s and `multipart`'s business.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
 from safelight.api.exchange import Exchange
-from safelight.api.strict_json import parse_object
+from safelight.api.strict_json import STRICT, Limits, parse_object
 from safelight.config import ServerConfig
 from safelight.errors import RequestTimeout, RequestTooLarge, UnsupportedMediaType
 
@@ -19,6 +21,9 @@ _GRACE_S = 5.0
 """The rate of a body is not judged before this."""
 _INLINE_JSON = 256 * 1024
 """Longer JSON is parsed in a thread, so that the loop serves others meanwhile."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 def media_type(content_type: str | None) -> str | None:
@@ -49,14 +54,10 @@ async def read_chunks(exchange: Exchange, limit: int) -> AsyncIterator[bytes]:
         RequestTimeout: it comes too slowly.
         ClientGone: the caller hung up.
     """
-    encoding = exchange.header("content-encoding")
-    if encoding is not None and encoding.lower() != "identity":
-        raise UnsupportedMediaType("Send the body uncompressed: Content-Encoding is not supported.")
-    declared = exchange.header("content-length") or ""
-    if declared.isdecimal() and int(declared) > limit:
-        raise _too_large(limit)
+    _declared_length(exchange, limit)
     server = exchange.services.config.server
-    began_s = asyncio.get_running_loop().time()
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
     received = 0
     while True:
         try:
@@ -69,23 +70,75 @@ async def read_chunks(exchange: Exchange, limit: int) -> AsyncIterator[bytes]:
         received += len(chunk)
         if received > limit:
             raise _too_large(limit)
+        handed_s = loop.time()
         yield chunk
+        # What the reader took for itself, waiting for room, is not the caller's slowness.
+        began_s += loop.time() - handed_s
 
 
-async def read_json(exchange: Exchange, limit: int) -> dict[str, Any]:
-    """Return the body's JSON object; a missing Content-Type is taken for JSON.
+@dataclass(frozen=True, slots=True)
+class JsonBody:
+    """A JSON body that was read: its object, and whether it is `long`."""
+
+    fields: dict[str, Any]
+    long: bool
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what `work`, which goes through the whole body, returns; in a thread if long."""
+        if self.long:
+            return await asyncio.to_thread(work, *args, **kwargs)
+        return work(*args, **kwargs)
+
+
+@asynccontextmanager
+async def json_body(
+    exchange: Exchange, limit: int, *, limits: Limits = STRICT
+) -> AsyncIterator[JsonBody]:
+    """Read the body's JSON object; a missing Content-Type is taken for JSON.
+
+    Its bytes count against the process's budget until the block is left: what is still needed then
+    must be small, and nothing may keep the object.
+
+    Args:
+        exchange: whose body.
+        limit: most bytes of the body.
+        limits: how the document may be built.
 
     Raises:
         UnsupportedMediaType: another type was declared, or `read_chunks`' reasons.
+        Unavailable: there is no room for so large a body now.
         InvalidRequest: `strict_json.parse_object`'s reasons.
     """
     declared = media_type(exchange.header("content-type"))
+    if declared == "multipart/form-data":
+        raise UnsupportedMediaType(
+            "Send the body as application/json. A form with pictures belongs to /v1/images/edits."
+        )
     if declared not in (None, "application/json"):
         raise UnsupportedMediaType("Send the body as application/json.")
-    body = b"".join([chunk async for chunk in read_chunks(exchange, limit)])
-    if len(body) > _INLINE_JSON:
-        return await asyncio.to_thread(parse_object, body)
-    return parse_object(body)
+    with exchange.budget.hold() as holding:
+        # At once where the length is known: bodies that each have room for a half would all wait.
+        await holding.cover(_declared_length(exchange, limit))
+        body = bytearray()
+        async for chunk in read_chunks(exchange, limit):
+            await holding.cover(len(body) + len(chunk))
+            body += chunk
+        if len(body) <= _INLINE_JSON:
+            yield JsonBody(parse_object(body, limits), long=False)
+        else:
+            yield JsonBody(await asyncio.to_thread(parse_object, body, limits), long=True)
+
+
+def _declared_length(exchange: Exchange, limit: int) -> int:
+    """Return the Content-Length, 0 if none is told, of a body that may be read at all."""
+    encoding = exchange.header("content-encoding")
+    if encoding is not None and encoding.lower() != "identity":
+        raise UnsupportedMediaType("Send the body uncompressed: Content-Encoding is not supported.")
+    declared = exchange.header("content-length") or ""
+    length = int(declared) if declared.isdecimal() else 0
+    if length > limit:
+        raise _too_large(limit)
+    return length
 
 
 def _too_large(limit: int) -> RequestTooLarge:

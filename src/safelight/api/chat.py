@@ -21,9 +21,10 @@ from safelight.api.answers import (
     price_of,
     total_usage,
 )
-from safelight.api.body import read_json
+from safelight.api.body import json_body
 from safelight.api.callers import authenticate, caller_of
 from safelight.api.chat_wire import (
+    DEFAULT_TIER,
     IMAGE_PARAMETERS,
     ChatBody,
     ChatPicture,
@@ -39,36 +40,94 @@ from safelight.api.origin import origin_of, signed_url
 from safelight.api.pictures import Segment, Weaver, total_length, write_segments
 from safelight.api.problems import Problem, error_object
 from safelight.api.stream import KEEP_ALIVE, SSE_HEADERS
+from safelight.api.strict_json import LENIENT
 from safelight.api.wire import present
-from safelight.errors import SafelightError
+from safelight.channels import Channels
+from safelight.errors import InvalidValue, SafelightError
 from safelight.gateway.orders import Order
-from safelight.types import MEDIA_TYPES, BlobRef, ImageRequest, Job, Operation, Usage
+from safelight.types import MEDIA_TYPES, BlobRef, Identity, ImageRequest, Job, Operation, Usage
 
 _DONE = b"data: [DONE]\n\n"
 
 
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a conversation orders, and in which form; nothing of its text or pictures."""
+
+    request: ImageRequest
+    given: frozenset[str]
+    stream: bool
+    inline: bool
+    """Pictures as data: URLs, for clients that say they take pictures."""
+    usage: bool
+    """A stream ends with a frame of usage."""
+
+
 async def completions(exchange: Exchange) -> None:
     """Answer POST /v1/chat/completions."""
-    services = exchange.services
+    gateway = exchange.services.gateway
     identity = await authenticate(exchange)
-    fields = present(await read_json(exchange, services.config.server.max_request_bytes))
-    body = parse_chat(fields)
-    services.channels.get(body.model, status=404)
-    given = frozenset(fields) & IMAGE_PARAMETERS
-    size = services.channels.resolve_size(body.model, size_of(body))
-    talk = read_conversation(body.messages)
-    stand_ins = (STAND_IN,) * len(talk.pictures)
-    services.gateway.check(_request(body, size, talk.prompt, stand_ins), given=given)
-    with SpoolFolder(services.spool_dir) as spool:
-        staging = Staging(services, identity, spool, origin_of(exchange))
-        inputs = await _stage(staging, talk.pictures)
-    order = await services.gateway.submit(
-        _request(body, size, talk.prompt, inputs), caller_of(exchange, identity), given=given
-    )
-    answer = _ChatAnswer(exchange, order, body)
-    async with services.gateway.attached(order) as attachment, exchange.watched():
-        if await (answer.stream() if body.stream else answer.whole()):
+    wish = await _read(exchange, identity)
+    order = await gateway.submit(wish.request, caller_of(exchange, identity), given=wish.given)
+    answer = _ChatAnswer(exchange, order, wish)
+    async with gateway.attached(order) as attachment, exchange.watched():
+        if await (answer.stream() if wish.stream else answer.whole()):
             attachment.delivered()
+
+
+async def _read(exchange: Exchange, identity: Identity) -> _Wish:
+    """Read the conversation and store its pictures; the body is gone when this returns."""
+    services = exchange.services
+    limit = services.config.server.max_request_bytes
+    async with json_body(exchange, limit, limits=LENIENT) as sent:
+        fields = present(sent.fields)
+        body = await sent.run(parse_chat, fields)
+        services.channels.get(body.model, status=404)
+        given = frozenset(fields) & IMAGE_PARAMETERS
+        size = _resolve_size(services.channels, body)
+        talk = await sent.run(read_conversation, body.messages)
+        stand_ins = (STAND_IN,) * len(talk.pictures)
+        services.gateway.check(_request(body, size, talk.prompt, stand_ins), given=given)
+        with SpoolFolder(services.spool_dir) as spool:
+            staging = Staging(services, identity, spool, origin_of(exchange))
+            inputs = await _stage(staging, talk.pictures)
+        return _Wish(
+            request=_request(body, size, talk.prompt, inputs),
+            given=given,
+            stream=bool(body.stream),
+            inline="image" in (body.modalities or ()),
+            usage=(body.stream_options or {}).get("include_usage") is True,
+        )
+
+
+def _resolve_size(channels: Channels, body: ChatBody) -> str:
+    """Return the size as the channel calls it.
+
+    Raises:
+        InvalidValue: it takes no such size; names what was sent, not what it was read as.
+    """
+    try:
+        return channels.resolve_size(body.model, size_of(body))
+    except InvalidValue as error:
+        config = body.image_config or {}
+        if body.size is not None or error.param != "size":
+            raise
+        ratio = config.get("aspect_ratio")
+        name = "image_size" if ratio is None or _makes(channels, body, ratio) else "aspect_ratio"
+        param = f"image_config.{name}"
+        raise InvalidValue(
+            f"Invalid value for {param!r}: {config.get(name)!r}. "
+            f"{channels.allowed_sizes(body.model)}",
+            param=param,
+        ) from error
+
+
+def _makes(channels: Channels, body: ChatBody, ratio: str) -> bool:
+    try:
+        channels.resolve_size(body.model, f"{ratio}@{DEFAULT_TIER}")
+    except InvalidValue:
+        return False
+    return True
 
 
 def _request(body: ChatBody, size: str, prompt: str, inputs: tuple[BlobRef, ...]) -> ImageRequest:
@@ -92,8 +151,9 @@ async def _stage(staging: Staging, pictures: tuple[ChatPicture, ...]) -> tuple[B
     """Store the pictures; one that is there twice (as a link and inline) counts once."""
     found: dict[str, BlobRef] = {}
     for picture in pictures:
-        if picture.required or staging.knows(picture.url):
-            blob = await staging.url(picture.url, picture.param)
+        take = staging.url if picture.required else staging.mentioned
+        blob = await take(picture.url, picture.param)
+        if blob is not None:
             found.setdefault(blob.digest, blob)
     return tuple(found.values())
 
@@ -104,7 +164,7 @@ class _ChatAnswer:
 
     exchange: Exchange
     order: Order
-    body: ChatBody
+    wish: _Wish
 
     async def whole(self) -> bool:
         """Answer with one chat.completion."""
@@ -149,7 +209,7 @@ class _ChatAnswer:
         await self._chunk({"content": self._content(jobs)})
         await self._chunk({"images": self._images(jobs, weaver)}, weaver=weaver)
         await self._chunk({}, finish_reason="stop")
-        if (self.body.stream_options or {}).get("include_usage") is True:
+        if self.wish.usage:
             envelope = self._envelope("chat.completion.chunk", [])
             await self._frame([msgspec.json.encode({**envelope, "usage": _chat_usage(jobs)})])
         await self.exchange.write(_DONE)
@@ -174,7 +234,7 @@ class _ChatAnswer:
             "id": f"chatcmpl-{self.order.request_id.removeprefix('req_')}",
             "object": kind,
             "created": self.order.jobs[0].created_at // 1000,
-            "model": self.body.model,
+            "model": self.wish.request.channel,
             "choices": choices,
         }
 
@@ -183,11 +243,9 @@ class _ChatAnswer:
         return "\n\n".join(f"![image]({link})" for link in links)
 
     def _images(self, jobs: Sequence[Job], weaver: Weaver) -> list[dict[str, Any]]:
-        """Return the items of `images`: inline for clients that say they take pictures."""
-        inline = "image" in (self.body.modalities or ())
         items = []
         for index, image in enumerate(images_of(jobs)):
-            if inline:
+            if self.wish.inline:
                 kind = MEDIA_TYPES[image.blob.format]
                 url = f"data:{kind};base64,{weaver.place(image.blob)}"
             else:

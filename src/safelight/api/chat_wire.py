@@ -39,28 +39,34 @@ class ChatBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     safety_identifier: Annotated[str, Meta(max_length=512)] | None = None
 
 
-# Chat parameters that steer a text model; a picture has no use for them.
+# Chat parameters that steer a text model or a relay (OpenRouter's `provider`, `models`, ...); a
+# picture has no use for them.
 _IGNORED = frozenset(
     {
         "audio",
         "frequency_penalty",
         "function_call",
         "functions",
+        "include_reasoning",
         "logit_bias",
         "logprobs",
         "max_completion_tokens",
         "max_tokens",
         "metadata",
         "min_p",
+        "models",
         "parallel_tool_calls",
+        "plugins",
         "prediction",
         "presence_penalty",
+        "provider",
         "prompt_cache_key",
         "prompt_cache_retention",
         "reasoning",
         "reasoning_effort",
         "repetition_penalty",
         "response_format",
+        "route",
         "seed",
         "service_tier",
         "stop",
@@ -68,9 +74,12 @@ _IGNORED = frozenset(
         "temperature",
         "tool_choice",
         "tools",
+        "top_a",
         "top_k",
         "top_logprobs",
         "top_p",
+        "transforms",
+        "usage",
         "verbosity",
         "web_search_options",
     }
@@ -78,9 +87,14 @@ _IGNORED = frozenset(
 IMAGE_PARAMETERS = frozenset(
     {"n", "size", "quality", "background", "output_format", "output_compression", "moderation"}
 )
-_DEFAULT_TIER = "2K"
+DEFAULT_TIER = "2K"
+# Everything is bounded or possessive, so that a match looks at each character a fixed number of
+# times at most, whatever the text is made of.
 _MARKDOWN_IMAGE = re.compile(
-    r"!\[[^\]\n]{0,200}\]\(\s*<?(data:[^\s)>]+|[^\s)>]{1,2048})>?[^)\n]{0,200}\)"
+    r"!\[[^\[\]\n]{0,200}+\]\(\s{0,8}+<?"
+    r"(data:[a-z0-9/.;=+-]{0,80},[a-z0-9+/=_-]++(?=[\s>)])|[^\s()<>\[\]]{1,2048}+)"
+    r">?[^()\n]{0,200}+\)",
+    re.IGNORECASE,
 )
 
 
@@ -133,7 +147,7 @@ def size_of(body: ChatBody) -> str:
             )
     if ratio is None and tier is None:
         return "auto"
-    return f"{ratio or '1:1'}@{tier or _DEFAULT_TIER}"
+    return f"{ratio or '1:1'}@{tier or DEFAULT_TIER}"
 
 
 def read_conversation(messages: list[dict[str, Any]]) -> Conversation:
@@ -142,13 +156,17 @@ def read_conversation(messages: list[dict[str, Any]]) -> Conversation:
     The prompt is the text of the last user message, after the system texts. Pictures of assistant
     turns come first, the newest turn first, so that an iterative edit starts from the latest
     result; then those of the last user message. Without either, the pictures of the newest
-    earlier user message count. Beyond sixteen the oldest turns are left out.
+    earlier user message count. Beyond sixteen the oldest turns are left out. Parts of other kinds
+    (a file, sound, a model's thoughts) are refused in the last user message and else passed over:
+    a client sends its history as it is.
 
     Raises:
         InvalidRequest: a message has another shape.
         MissingParameter: the last user message has no text.
     """
-    turns = [_Turn.read(message, index) for index, message in enumerate(messages)]
+    asking = [at for at, message in enumerate(messages) if message.get("role") == "user"]
+    newest = asking[-1] if asking else -1
+    turns = [_Turn.read(message, at, strict=at == newest) for at, message in enumerate(messages)]
     users = [turn for turn in turns if turn.role == "user"]
     if not users or not users[-1].text.strip():
         raise MissingParameter("The last user message has no text to draw.", param="messages")
@@ -175,12 +193,12 @@ class _Turn:
     pictures: tuple[ChatPicture, ...]
 
     @classmethod
-    def read(cls, message: dict[str, Any], index: int) -> _Turn:
+    def read(cls, message: dict[str, Any], index: int, *, strict: bool) -> _Turn:
         at = f"messages[{index}]"
         role = message.get("role")
         if not isinstance(role, str):
             raise _invalid_type(f"{at}.role", "a string")
-        text, parts = _content(message.get("content"), at)
+        text, parts = _content(message.get("content"), at, strict=strict)
         if role != "assistant":
             return cls(role, text, tuple(parts))
         # The same picture may be there in several forms; the first of these that is there counts.
@@ -188,7 +206,7 @@ class _Turn:
         return cls(role, text, tuple(listed or parts or _linked(text, at)))
 
 
-def _content(content: Any, at: str) -> tuple[str, list[ChatPicture]]:
+def _content(content: Any, at: str, *, strict: bool) -> tuple[str, list[ChatPicture]]:
     if content is None or isinstance(content, str):
         return content or "", []
     if not isinstance(content, list):
@@ -204,7 +222,7 @@ def _content(content: Any, at: str) -> tuple[str, list[ChatPicture]]:
             texts.append(part["text"])
         elif kind in ("image_url", "input_image"):
             pictures.append(_picture(part, param))
-        elif kind != "refusal":
+        elif kind != "refusal" and (strict or not isinstance(kind, str)):
             raise InvalidValue(
                 f"Invalid value for '{param}': text and image_url parts are read here.", param=param
             )
@@ -229,8 +247,13 @@ def _listed(images: Any, at: str) -> Iterator[ChatPicture]:
 
 
 def _linked(text: str, at: str) -> Iterator[ChatPicture]:
-    for match in _MARKDOWN_IMAGE.finditer(text):
-        yield ChatPicture(match[1], f"{at}.content", required=False)
+    # One call of the pattern per picture, not one for the text: others can run in between.
+    start = text.find("![")
+    while start >= 0:
+        match = _MARKDOWN_IMAGE.match(text, start)
+        if match is not None:
+            yield ChatPicture(match[1], f"{at}.content", required=False)
+        start = text.find("![", start + 2 if match is None else match.end())
 
 
 def _invalid_type(param: str, expected: str) -> InvalidRequest:

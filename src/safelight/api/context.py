@@ -117,6 +117,7 @@ class Services:
         keep_alive_s: silence after which a stream sends an SSE comment (proxies cut idle streams).
         stream_patience_s: how long an image stream waits for its first event before it starts, so
             that an early failure can still be a plain HTTP error.
+        buffer_patience_s: how long a large JSON body waits for room in memory, seconds.
     """
 
     gateway: GatewayPort
@@ -128,3 +129,4 @@ class Services:
     spool_dir: Path
     keep_alive_s: float = 12.0
     stream_patience_s: float = 10.0
+    buffer_patience_s: float = 5.0

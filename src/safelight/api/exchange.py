@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
+from safelight.api.budget import ByteBudget
 from safelight.api.context import Services
 from safelight.api.problems import Headers, Problem, error_body, error_headers
 from safelight.errors import InvalidValue
@@ -32,11 +33,14 @@ class ClientGone(Exception):
 
 
 class Exchange:
-    """One request and its answer."""
+    """One request and its answer; `budget` is what bodies in memory share."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, services: Services) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, services: Services, budget: ByteBudget
+    ) -> None:
         self.scope = scope
         self.services = services
+        self.budget = budget
         self.request_id = f"req_{secrets.token_hex(16)}"
         self.started = False
         self._receive = receive

@@ -19,11 +19,11 @@ from safelight.api.answers import (
     total_usage,
     usage_object,
 )
-from safelight.api.body import media_type, read_chunks, read_json
+from safelight.api.body import json_body, media_type, read_chunks
 from safelight.api.callers import authenticate, caller_of
 from safelight.api.exchange import Exchange
 from safelight.api.inputs import Staging
-from safelight.api.multipart import FilePart, Form, FormReader, SpoolFolder, boundary_of
+from safelight.api.multipart import FilePart, FormReader, SpoolFolder, boundary_of
 from safelight.api.origin import origin_of, signed_url
 from safelight.api.pictures import Weaver, total_length, write_segments
 from safelight.api.stream import ImageStream
@@ -38,7 +38,14 @@ from safelight.api.wire import (
     parse_fields,
     present,
 )
-from safelight.errors import InvalidValue, MissingParameter, Unavailable
+from safelight.errors import (
+    InvalidRequest,
+    InvalidValue,
+    MissingParameter,
+    NotFound,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from safelight.gateway.orders import Order
 from safelight.types import BlobRef, Identity, ImageRequest, Job, Operation
 
@@ -62,7 +69,8 @@ async def generations(exchange: Exchange) -> None:
     """Answer POST /v1/images/generations."""
     identity = await authenticate(exchange)
     limit = exchange.services.config.server.max_json_bytes
-    fields = present(await read_json(exchange, limit))
+    async with json_body(exchange, limit) as sent:
+        fields = present(sent.fields)
     body = parse_fields(fields, GenerationBody)
     size = exchange.services.channels.resolve_size(body.model, body.size or "auto")
     request = image_request(body, Operation.GENERATION, size=size)
@@ -72,27 +80,33 @@ async def generations(exchange: Exchange) -> None:
 async def edits(exchange: Exchange) -> None:
     """Answer POST /v1/images/edits, sent as a form or as JSON."""
     identity = await authenticate(exchange)
-    with SpoolFolder(exchange.services.spool_dir) as spool:
-        sent = await _read_edit(exchange, spool)
-        body = parse_fields(sent.fields, EditBody)
-        given = frozenset(sent.fields) | sent.file_names()
-        images, mask = sent.pictures(body)
-        _check_inputs(images)
-        size = exchange.services.channels.resolve_size(body.model, body.size or "auto")
-        stand_ins = image_request(
-            body,
-            Operation.EDIT,
-            size=size,
-            inputs=(STAND_IN,) * len(images),
-            mask=None if mask is None else STAND_IN,
+    await _answer(exchange, identity, await _read_edit(exchange, identity))
+
+
+async def _read_edit(exchange: Exchange, identity: Identity) -> Wish:
+    """Read an edit and store its pictures; the body is gone when this returns."""
+    content_type = exchange.header("content-type") or ""
+    kind = media_type(content_type)
+    if kind not in (None, "application/json", "multipart/form-data"):
+        raise UnsupportedMediaType(
+            "Send the body as multipart/form-data with the pictures as files, or as "
+            "application/json with the pictures as data: URLs."
         )
-        # Refused before any picture is verified or stored; submit checks again with the real ones.
-        exchange.services.gateway.check(stand_ins, given=given, stream=bool(body.stream))
+    with SpoolFolder(exchange.services.spool_dir) as spool:
         staging = Staging(exchange.services, identity, spool, origin_of(exchange))
-        inputs = [await _stage(staging, source, param) for source, param in images]
-        mask_blob = None if mask is None else await _stage(staging, mask, "mask")
-    request = image_request(body, Operation.EDIT, size=size, inputs=tuple(inputs), mask=mask_blob)
-    await _answer(exchange, identity, _wish(body, request, given))
+        if kind == "multipart/form-data":
+            return await _edit_wish(staging, await _read_form(exchange, content_type, spool))
+        limit = exchange.services.config.server.max_request_bytes
+        async with json_body(exchange, limit) as sent:
+            return await _edit_wish(staging, _SentEdit(present(sent.fields), []))
+
+
+async def variations(_exchange: Exchange) -> None:
+    """Answer /v1/images/variations, which OpenAI offered for a model that is no more."""
+    raise NotFound(
+        "Variations are not served here: they belonged to dall-e-2. Send the picture to "
+        "/v1/images/edits with a prompt."
+    )
 
 
 Source = FilePart | ImageRef | str
@@ -141,17 +155,30 @@ async def _stage(staging: Staging, source: Source, param: str) -> BlobRef:
     return await staging.reference(source, param)
 
 
-async def _read_edit(exchange: Exchange, spool: SpoolFolder) -> _SentEdit:
-    content_type = exchange.header("content-type")
-    if media_type(content_type) != "multipart/form-data":
-        limit = exchange.services.config.server.max_request_bytes
-        return _SentEdit(present(await read_json(exchange, limit)), [])
-    form = await _read_form(exchange, content_type or "", spool)
-    check_names([part.name for part in form.files if not _PICTURE_FIELD.fullmatch(part.name)], ())
-    return _SentEdit(coerce_form(form.texts, EditBody), form.files)
+async def _edit_wish(staging: Staging, sent: _SentEdit) -> Wish:
+    """Check an edit with stand-ins for its pictures, then store them and return what is wanted."""
+    services = staging.services
+    body = parse_fields(sent.fields, EditBody)
+    given = frozenset(sent.fields) | sent.file_names()
+    images, mask = sent.pictures(body)
+    _check_inputs(images)
+    size = services.channels.resolve_size(body.model, body.size or "auto")
+    stand_ins = image_request(
+        body,
+        Operation.EDIT,
+        size=size,
+        inputs=(STAND_IN,) * len(images),
+        mask=None if mask is None else STAND_IN,
+    )
+    # Refused before any picture is verified or stored; submit checks again with the real ones.
+    services.gateway.check(stand_ins, given=given, stream=bool(body.stream))
+    inputs = [await _stage(staging, source, param) for source, param in images]
+    mask_blob = None if mask is None else await _stage(staging, mask, "mask")
+    request = image_request(body, Operation.EDIT, size=size, inputs=tuple(inputs), mask=mask_blob)
+    return _wish(body, request, given)
 
 
-async def _read_form(exchange: Exchange, content_type: str, spool: SpoolFolder) -> Form:
+async def _read_form(exchange: Exchange, content_type: str, spool: SpoolFolder) -> _SentEdit:
     server = exchange.services.config.server
     reader = FormReader(
         boundary_of(content_type),
@@ -165,7 +192,17 @@ async def _read_form(exchange: Exchange, content_type: str, spool: SpoolFolder) 
                 reader.feed(chunk)
         except OSError as error:
             raise Unavailable("The upload could not be kept.", code="storage_full") from error
-        return reader.finish()
+        form = reader.finish()
+    for part in form.files:
+        if part.name in EditBody.__struct_fields__ and not _PICTURE_FIELD.fullmatch(part.name):
+            raise InvalidRequest(
+                f"Invalid type for {part.name!r}: it was sent as a file. Send it as a text field, "
+                "without a file name and a Content-Type.",
+                code="invalid_type",
+                param=part.name,
+            )
+    check_names([part.name for part in form.files if not _PICTURE_FIELD.fullmatch(part.name)], ())
+    return _SentEdit(coerce_form(form.texts, EditBody), form.files)
 
 
 def _wish(body: GenerationBody | EditBody, request: ImageRequest, given: frozenset[str]) -> Wish:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pybase64
 
@@ -26,12 +26,14 @@ from safelight.errors import (
     Unavailable,
     UnsupportedParameter,
 )
-from safelight.links import parse_own_link
-from safelight.types import BlobRef, Identity
+from safelight.links import FoundLink, LinkInvalid, find_link
+from safelight.types import BlobRef, Identity, ImageRecord
 
 _DATA_URL = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w.+-]+=[\w.+-]*)*;base64,", re.IGNORECASE)
 _HEAD_MAX = 256
 _INLINE_BYTES = 64 * 1024
+_SLICE = 1024 * 1024
+"""Characters of base64 decoded at a time; a multiple of 4, so that slices join."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,18 @@ class Staging:
         """
         if not part.is_text:
             return await self.services.gateway.stage_input(part.path, param=param)
-        text = await asyncio.to_thread(part.path.read_bytes)
-        if not text.startswith(b"data:"):
+        with part.path.open("rb") as file:
+            start = file.read(_HEAD_MAX)
+        if start[:5].lower() != b"data:":
             raise InvalidRequest(
                 f"Invalid type for {param!r}: expected a file, got a string.",
                 code="invalid_type",
                 param=param,
             )
-        return await self.url(text.decode("ascii", "replace"), param)
+        head = self._data_head(start.decode("latin-1"), part.size, param)
+        path = self.spool.new()
+        await asyncio.to_thread(_decode, _file_slices(part.path, head), path, param)
+        return await self.services.gateway.stage_input(path, param=param)
 
     async def reference(self, reference: str | ImageRef, param: str) -> BlobRef:
         """Store the picture that a JSON body names.
@@ -83,10 +89,6 @@ class Staging:
             )
         return await self.url(reference.image_url, f"{param}.image_url")
 
-    def knows(self, url: str) -> bool:
-        """Return whether `url` can be staged at all: inline, or in the form of our own links."""
-        return url[:5].lower() == "data:" or self._own_image_id(url) is not None
-
     async def url(self, url: str, param: str) -> BlobRef:
         """Store the picture of a data: URL, or find that of one of our own links.
 
@@ -96,41 +98,68 @@ class Staging:
         """
         if url[:5].lower() == "data:":
             return await self._data_url(url, param)
-        image_id = self._own_image_id(url)
-        if image_id is None:
+        found = await self._linked(url, param)
+        if found is None:
             raise InvalidImage(
                 "Remote images are not fetched here. Send the picture as a data: URL, or use a "
                 "link that this gateway returned.",
                 code="invalid_image_url",
                 param=param,
             )
-        return await self._own_image(image_id, url, param)
+        return found
+
+    async def mentioned(self, url: str, param: str) -> BlobRef | None:
+        """Store a picture that a text only mentions; None if it cannot be read or is not ours.
+
+        Raises:
+            InvalidImage: it is a link at this gateway that is not valid. To pass over it would make
+                a new picture, and charge for it, where a change of the old one is meant.
+            RequestTooLarge: as `url`.
+        """
+        if url[:5].lower() != "data:":
+            return await self._linked(url, param)
+        try:
+            return await self._data_url(url, param)
+        except InvalidImage:
+            return None
 
     async def _data_url(self, url: str, param: str) -> BlobRef:
-        head = _DATA_URL.match(url[:_HEAD_MAX])
+        head = self._data_head(url[:_HEAD_MAX], len(url), param)
+        path = self.spool.new()
+        slices = (url[at : at + _SLICE] for at in range(head, len(url), _SLICE))
+        if len(url) > _INLINE_BYTES:
+            await asyncio.to_thread(_decode, slices, path, param)
+        else:
+            _decode(slices, path, param)
+        return await self.services.gateway.stage_input(path, param=param)
+
+    def _data_head(self, start: str, length: int, param: str) -> int:
+        """Return where the base64 of a data: URL begins; `start` is its first characters."""
+        head = _DATA_URL.match(start)
         if head is None:
             raise _bad_data_url(param)
         limit = self.services.config.server.max_file_bytes
-        if (len(url) - head.end()) // 4 * 3 > limit + 3:
+        if (length - head.end()) // 4 * 3 > limit + 3:
             raise RequestTooLarge(f"A picture is larger than {limit} bytes.", param=param)
-        path = self.spool.new()
-        if len(url) > _INLINE_BYTES:
-            await asyncio.to_thread(_decode, url, head.end(), path, param)
-        else:
-            _decode(url, head.end(), path, param)
-        return await self.services.gateway.stage_input(path, param=param)
+        return head.end()
 
-    def _own_image_id(self, url: str) -> str | None:
-        return parse_own_link(url, (self.origin,))
+    async def _linked(self, url: str, param: str) -> BlobRef | None:
+        """Return the picture behind an address, or None for an address that is not ours.
 
-    async def _own_image(self, image_id: str, url: str, param: str) -> BlobRef:
-        parts = urlsplit(url)
+        This gateway is known under many names (its public one, a host name, an IP address), so an
+        address elsewhere is ours if its signature is.
+        """
+        link = find_link(url)
+        if link is None:
+            return None
+        here = link.is_at(self.origin)
         try:
-            record = await self.services.gateway.image(image_id)
-            # The owner may use an expired link: chat histories outlive the links in them.
-            if record.customer_id != self.identity.customer_id:
-                self.services.links.verify(parts.path, parts.query, link_epoch=record.link_epoch)
+            record = await self.services.gateway.image(link.image_id)
+            if not (here and record.customer_id == self.identity.customer_id):
+                self._check_signature(link, record)
         except NotFound as error:
+            if not here:
+                return None
             raise InvalidImage(
                 "The link has expired or is not one that this gateway returned.",
                 code="invalid_image_url",
@@ -138,10 +167,33 @@ class Staging:
             ) from error
         return record.blob
 
+    def _check_signature(self, link: FoundLink, record: ImageRecord) -> None:
+        try:
+            self.services.links.verify(link.path, link.query, link_epoch=record.link_epoch)
+        except LinkInvalid as error:
+            # The owner may use an expired link: chat histories outlive the links in them.
+            if not (error.expired and record.customer_id == self.identity.customer_id):
+                raise
 
-def _decode(url: str, start: int, path: Path, param: str) -> None:
+
+def _file_slices(path: Path, start: int) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        file.seek(start)
+        while piece := file.read(_SLICE):
+            yield piece
+
+
+def _decode(slices: Iterator[str] | Iterator[bytes], path: Path, param: str) -> None:
+    """Write what the base64 in `slices` stands for; only the last one may end in padding."""
     try:
-        path.write_bytes(pybase64.b64decode(url[start:], validate=True))
+        with path.open("xb") as file:
+            full = True
+            for piece in slices:
+                data = pybase64.b64decode(piece, validate=True)
+                if not full:
+                    raise _bad_data_url(param)
+                full = len(data) == _SLICE // 4 * 3
+                file.write(data)
     except ValueError as error:
         raise _bad_data_url(param) from error
     except OSError as error:

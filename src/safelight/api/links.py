@@ -89,7 +89,13 @@ async def _serve(exchange: Exchange, blob: BlobRef) -> None:
         return
     start, length = 0, blob.bytes
     status = 200
-    if (found := _range_of(exchange, blob.bytes, etag)) is not None:
+    try:
+        found = _range_of(exchange, blob.bytes, etag)
+    except RangeNotSatisfiable as error:
+        size = f"bytes */{blob.bytes}".encode()
+        await exchange.fail(error, headers=[(b"content-range", size)])
+        return
+    if found is not None:
         start, length = found
         status = 206
         shown = f"bytes {start}-{start + length - 1}/{blob.bytes}"
@@ -145,14 +151,17 @@ def _matches(header: str | None, etag: str) -> bool:
 def _range_of(exchange: Exchange, size: int, etag: str) -> tuple[int, int] | None:
     """Return start and length of the one range asked for; None to send everything.
 
-    Several ranges, other units and nonsense are ignored, as RFC 9110 section 14.2 allows; serving
-    many ranges is how servers are made to work for nothing (CVE-2025-62727).
+    With other methods than GET, several ranges, other units and nonsense are ignored, as RFC 9110
+    section 14.2 has it or allows; serving many ranges is how servers are made to work for nothing
+    (CVE-2025-62727).
 
     Raises:
         RangeNotSatisfiable: the range starts behind the end.
     """
     header, condition = exchange.header("range"), exchange.header("if-range")
-    if header is None or (condition is not None and condition != etag):
+    if exchange.scope["method"] != "GET" or header is None:
+        return None
+    if condition is not None and condition != etag:
         return None
     match = _ONE_RANGE.fullmatch(header)
     if match is None or header == "bytes=-":

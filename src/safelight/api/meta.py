@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from safelight.api.body import read_json
+from safelight.api.body import json_body
 from safelight.api.callers import authenticate
 from safelight.api.exchange import Exchange
 from safelight.api.images import STAND_IN
@@ -103,7 +103,8 @@ async def quote(exchange: Exchange) -> None:
     """Answer POST /v1/quote; nothing is reserved."""
     await authenticate(exchange)
     services = exchange.services
-    fields = present(await read_json(exchange, services.config.server.max_json_bytes))
+    async with json_body(exchange, services.config.server.max_json_bytes) as sent:
+        fields = present(sent.fields)
     body = parse_fields(fields, QuoteBody)
     inputs = (STAND_IN,) * (body.inputs or 0)
     size = services.channels.resolve_size(body.model, body.size or "auto")

@@ -16,7 +16,7 @@ from typing import BinaryIO
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from safelight.errors import InvalidRequest, RequestTooLarge
+from safelight.errors import InvalidRequest, InvalidValue, RequestTooLarge
 
 MAX_PARTS = 64
 MAX_FILES = 17
@@ -25,6 +25,9 @@ _MAX_HEADERS = 16
 _MAX_HEADER_BYTES = 4096
 _MAX_NAME = 128
 _MAX_TEXT_BYTES = 256 * 1024
+_MAX_TEXTS_BYTES = 1024 * 1024
+"""All texts of a form together."""
+_MAX_PREAMBLE = 16 * 1024
 _MAX_BOUNDARY = 200
 
 
@@ -111,6 +114,9 @@ class FormReader:
         self._part: FilePart | None = None
         self._text_name = ""
         self._text = bytearray()
+        self._texts_bytes = 0
+        self._delimiter = b"--" + boundary
+        self._preamble: bytearray | None = bytearray()
         self._parser = MultipartParser(
             boundary,
             {
@@ -131,13 +137,32 @@ class FormReader:
         """Read more of the form; blocks for as long as a write to the page cache takes.
 
         Raises:
-            InvalidRequest: it is no well-formed form, or has too many parts or headers.
+            InvalidRequest: it is no well-formed form, or has too many parts, files or headers.
             RequestTooLarge: a file or a text is too long.
         """
+        if self._preamble is not None:
+            data = self._after_preamble(self._preamble, data)
         try:
             self._parser.write(data)
         except FormParserError as error:
             raise _malformed("a boundary or a part's header is broken") from error
+
+    def _after_preamble(self, preamble: bytearray, data: bytes) -> bytes:
+        """Return what of `data` and before belongs to the form; the parser knows no preamble.
+
+        What stands before the first boundary is for readers without MIME (RFC 2046 section 5.1.1).
+        """
+        preamble += data
+        if preamble.startswith(self._delimiter):
+            start = 0
+        elif (line_end := preamble.find(b"\r\n" + self._delimiter)) >= 0:
+            start = line_end + 2
+        elif len(preamble) > _MAX_PREAMBLE:
+            raise _malformed(f"its boundary does not come within {_MAX_PREAMBLE} bytes")
+        else:
+            return b""
+        self._preamble = None
+        return bytes(preamble[start:])
 
     def finish(self) -> Form:
         """Return the form.
@@ -199,7 +224,11 @@ class FormReader:
 
     def _begin_file(self, name: str, *, is_text: bool) -> None:
         if len(self._form.files) >= MAX_FILES:
-            raise _malformed(f"it has more than {MAX_FILES} files")
+            raise InvalidValue(
+                f"There are more than {MAX_FILES} files; an edit takes at most {MAX_FILES - 1} "
+                "pictures and a mask.",
+                param="image",
+            )
         self._part = FilePart(name=name, path=self._spool.new(), is_text=is_text)
         self._file = self._part.path.open("xb")
 
@@ -215,8 +244,11 @@ class FormReader:
             self._file.write(memoryview(data)[start:end])
             return
         self._text += data[start:end]
+        self._texts_bytes += end - start
         if len(self._text) > _MAX_TEXT_BYTES:
             raise RequestTooLarge(f"A form field is larger than {_MAX_TEXT_BYTES} bytes.")
+        if self._texts_bytes > _MAX_TEXTS_BYTES:
+            raise RequestTooLarge(f"The form fields are larger than {_MAX_TEXTS_BYTES} bytes.")
 
     def _on_part_end(self) -> None:
         if self._file is not None and self._part is not None:

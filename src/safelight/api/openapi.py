@@ -6,6 +6,7 @@ both.
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -132,6 +133,7 @@ class _Operation(NamedTuple):
     public: bool = False
     query: tuple[str, ...] = ()
     streams: bool = False
+    """Makes pictures: answers as a stream, too, and can be retried under an Idempotency-Key."""
 
 
 _IMAGE = "image/*"
@@ -168,6 +170,14 @@ OPERATIONS: tuple[_Operation, ...] = (
     _Operation("get", "/openapi.json", "Show this document.", _DOCUMENT, public=True),
 )  # fmt: skip
 
+_NO_NAME = re.compile(r"[^A-Za-z0-9]+")
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A retry with the same key and body joins the first order and is charged once.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
 _FILE = {"type": "string", "format": "binary"}
 _ERRORS = {
     "400": "The request is wrong; `error.param` names the parameter.",
@@ -180,6 +190,7 @@ _ERRORS = {
     "415": "The body has a form that is not read here.",
     "422": "The Idempotency-Key belongs to another body.",
     "429": "Nothing is free now; see Retry-After.",
+    "431": "The request line and headers are too long.",
     "500": "A fault of the gateway; `x-request-id` finds it in its log.",
     "502": "Every upstream attempt failed; nothing was charged.",
     "503": "Nobody can serve this now; nothing was charged.",
@@ -238,8 +249,15 @@ def _describe(operation: _Operation) -> dict[str, Any]:
         {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
         for name in operation.query
     ]
+    if operation.streams:
+        params.append(_IDEMPOTENCY_KEY)
+    if operation.answer == _IMAGE:
+        params += [
+            {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
+            for name in ("Range", "If-Range", "If-None-Match")
+        ]
     found: dict[str, Any] = {
-        "operationId": f"{operation.method}{operation.path}".replace("/", "_").strip("_{}"),
+        "operationId": _NO_NAME.sub("_", f"{operation.method}{operation.path}").strip("_"),
         "summary": operation.summary,
         "responses": {**_success(operation), **_failures(operation)},
     }
@@ -275,7 +293,12 @@ def _success(operation: _Operation) -> dict[str, Any]:
     if operation.answer == _REDIRECT:
         return {"302": {"description": "Location is a signed link that expires."}}
     if operation.answer == _IMAGE:
-        return {"200": {"description": "The picture.", "content": {_IMAGE: {"schema": _FILE}}}}
+        picture = {_IMAGE: {"schema": _FILE}}
+        return {
+            "200": {"description": "The picture.", "content": picture},
+            "206": {"description": "The range of it that was asked for.", "content": picture},
+            "304": {"description": "The picture has not changed."},
+        }
     if isinstance(operation.answer, str):
         schema: dict[str, Any] = {"type": "object"}
     else:
@@ -291,9 +314,11 @@ def _success(operation: _Operation) -> dict[str, Any]:
 def _failures(operation: _Operation) -> dict[str, Any]:
     """Return the error answers: all of them where work is ordered, few where it is only read."""
     ordering = operation.body is not None
-    statuses = _ERRORS if ordering else {key: _ERRORS[key] for key in ("400", "404", "500")}
+    statuses = _ERRORS if ordering else {key: _ERRORS[key] for key in ("400", "404", "431", "500")}
     if not ordering and not operation.public:
         statuses = {**statuses, "401": _ERRORS["401"]}
+    if operation.answer == _IMAGE:
+        statuses = {**statuses, "416": "The range starts behind the end; see Content-Range."}
     if operation.path == "/readyz":
         statuses = {**statuses, "503": _ERRORS["503"]}
     content = {"application/json": {"schema": _ref(ErrorBody)}}

@@ -25,6 +25,10 @@ WRITE_STALL_S = 60.0
 """A caller that takes this long to empty one write buffer has stopped reading."""
 
 
+class _Refused(Exception):
+    """The request was answered while its head was parsed."""
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a deadline for heads, a cap on them, and one for stalled writes."""
 
@@ -49,7 +53,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
         super().data_received(data)
         if self._in_head and self._head_bytes > HEAD_MAX_BYTES:
-            self._refuse(HeadTooLarge(f"The request's head is over {HEAD_MAX_BYTES} bytes."))
+            self._refuse(_too_long())
 
     def on_message_begin(self) -> None:
         """Note that a head has begun; it may do so behind a request that is being answered."""
@@ -57,7 +61,11 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
-        """Stop the deadline and hand the request over."""
+        """Stop the deadline and hand the request over, unless its head came too quickly to cap."""
+        length = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if length > HEAD_MAX_BYTES:
+            self._refuse(_too_long())
+            raise _Refused  # through the parser, which stops reading
         self._in_head = False
         self._head_bytes = 0
         self._cancel_head_timer()
@@ -90,6 +98,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Answer what is no HTTP in the form of every error (uvicorn: plain text)."""
         del msg
         self._refuse(InvalidRequest("This is no valid HTTP request.", code="invalid_http"))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: a request for a WebSocket is answered like any other (RFC 9110, 7.8)."""
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -124,6 +135,10 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
+
+
+def _too_long() -> HeadTooLarge:
+    return HeadTooLarge(f"The request's head is over {HEAD_MAX_BYTES} bytes.")
 
 
 def _whole_answer(error: SafelightError) -> bytes:

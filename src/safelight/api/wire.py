@@ -165,6 +165,8 @@ def parse_fields(fields: Mapping[str, Any], shape: type[Body]) -> Body:
         MissingParameter: a required field is absent.
         InvalidRequest: `invalid_type` or `invalid_value`, naming the field.
     """
+    if shape is GenerationBody:
+        _check_no_edit(fields)
     check_names(fields, shape.__struct_fields__)
     try:
         return msgspec.convert(fields, shape)
@@ -176,12 +178,15 @@ def coerce_form(texts: list[tuple[str, str]], shape: type[Body]) -> dict[str, An
     """Return a form's texts with integers and booleans read; an empty option means absent.
 
     Raises:
+        UnknownParameter, UnsupportedParameter: `check_names`' reasons.
         InvalidValue: a field came twice.
     """
+    # Names first: of `extra[a]` and `extra[b]` the caller must hear that there is no `extra`.
+    check_names([_field_name(raw_name) for raw_name, _ in texts], shape.__struct_fields__)
     hints = get_type_hints(shape, include_extras=False)
     fields: dict[str, Any] = {}
     for raw_name, text in texts:
-        name = raw_name.partition("[")[0] if raw_name.endswith("]") else raw_name
+        name = _field_name(raw_name)
         if name in fields:
             raise InvalidValue(f"{name[:64]!r} was sent more than once.", param=name[:64])
         kinds = get_args(hints.get(name, str))
@@ -193,6 +198,22 @@ def coerce_form(texts: list[tuple[str, str]], shape: type[Body]) -> dict[str, An
         if value != "" or name == "prompt":
             fields[name] = value
     return fields
+
+
+def _field_name(raw_name: str) -> str:
+    return raw_name.partition("[")[0] if raw_name.endswith("]") else raw_name
+
+
+def _check_no_edit(fields: Mapping[str, Any]) -> None:
+    """Send who gives a generation the parameters of an edit to the other route."""
+    generation = set(GenerationBody.__struct_fields__)
+    for name in EditBody.__struct_fields__:
+        if name in fields and name not in generation:
+            raise UnsupportedParameter(
+                f"{name!r} belongs to edits. Send this request to /v1/images/edits, or leave "
+                f"{name!r} out.",
+                param=name,
+            )
 
 
 def _refusal(message: str, shape: type[msgspec.Struct]) -> InvalidRequest:
@@ -218,6 +239,11 @@ def _refusal(message: str, shape: type[msgspec.Struct]) -> InvalidRequest:
 def _bound(what: str) -> str:
     """Say a bound in a caller's words: msgspec's ``Expected `int` <= 3``."""
     kind, _, rule = what.removeprefix("Expected `").partition("` ")
+    if rule == "of length >= 1":
+        return "it is empty"
+    if rule.startswith("of length <= "):
+        unit = "characters" if kind == "str" else "items"
+        return f"it has more than {rule.removeprefix('of length <= ')} {unit}"
     return f"it is {_JSON_WORDS.get(kind, kind)} {rule}" if rule else what.lower()
 
 

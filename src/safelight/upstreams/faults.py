@@ -24,6 +24,8 @@ from safelight.errors import FaultClass, UpstreamError
 from safelight.upstreams.openai_scrub import scrub, scrub_tree
 
 RETRY_AFTER_MAX_S: Final = 86_400.0
+_MESSAGE_READ: Final = 4000
+"""Characters of a message that are looked through."""
 
 
 class ErrorFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,8 +133,15 @@ _STATUSES: Final[Mapping[int, _Kind]] = {
     451: _Kind.MODERATION,
     524: _Kind.CUT,
 }
+# The vendor's invitation to write to the vendor; its address and id would be scrubbed, and its help
+# is not ours to promise.
+_CONTACT: Final = re.compile(
+    r"\s*(?:if you (?:believe|think)\b[^.]{0,120},\s*)?(?:please )?contact us (?:at|through)\b"
+    r".{0,200}?\brequest id:?\s*[\w-]{0,80}\.?",
+    re.IGNORECASE | re.DOTALL,
+)
 # Without a JSON body these come from something in front of the API (a firewall, a captive page).
-_NEEDS_JSON: Final = frozenset({400, 403, 415, 422})
+_NEEDS_JSON: Final = frozenset({400, 403, 404, 405, 415, 422})
 # The error's type decides only where there is no status: inside a 200 or a stream.
 _TYPES: Final[Mapping[str, _Kind]] = {
     "invalid_request_error": _Kind.CALLER,
@@ -279,10 +288,11 @@ def _build(
 
 def _moderation(status: int, facts: ErrorFacts, known: Sequence[str]) -> UpstreamError:
     details = scrub_tree(facts.moderation_details, known) if facts.moderation_details else None
+    message = _CONTACT.sub("", facts.message[:_MESSAGE_READ]).strip()
     return UpstreamError(
         FaultClass.CLIENT,
         "moderation_blocked",
-        scrub(facts.message, known) or "The request was rejected by the safety system.",
+        scrub(message, known) or "The request was rejected by the safety system.",
         status=status,
         final_status=400,
         moderation_details=details if isinstance(details, dict) else None,
