@@ -38,7 +38,7 @@ bench: $(RUNTIME) ## measure throughput and memory on this machine
 	@$(BIN)/safelight bench
 
 campaign: $(DEVELOPMENT) ## the long runs: every SDK version, kills, faults
-	$(BIN)/python -m pytest -q -m campaign
+	$(BIN)/python -m pytest -q -s -m campaign
 
 format: $(DEVELOPMENT) ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix
