@@ -83,10 +83,15 @@ class SqliteDatabase:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="safelight-read")
-        connection = self._connect()
-        connection.execute("PRAGMA journal_mode=WAL")
-        _check(connection, path)
-        _migrate(connection, clock.now_ms())
+        try:
+            connection = self._connect()
+            connection.execute("PRAGMA journal_mode=WAL")
+            _check(connection, path)
+            _migrate(connection, clock.now_ms())
+        except sqlite3.Error:
+            for opened in self._connections:
+                opened.close()
+            raise
         self._thread = threading.Thread(
             target=self._write_loop, args=(connection,), name="safelight-write", daemon=True
         )
@@ -124,10 +129,10 @@ class SqliteDatabase:
         connection = sqlite3.connect(
             self._path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
         )
+        self._connections.append(connection)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
-        self._connections.append(connection)
         return connection
 
     def _read(self, work: Callable[[Transaction], T]) -> T:
