@@ -7,8 +7,7 @@
     |   |-- UnknownParameter          a parameter nobody knows
     |   |-- UnsupportedParameter      a parameter this channel does not take
     |   |-- UnknownModel              no channel of that name
-    |   |-- InvalidImage              an input that is no usable picture
-    |   `-- ModerationBlocked         refused by a safety system; free, never retried
+    |   `-- InvalidImage              an input that is no usable picture
     |-- AuthenticationFailed      401 no key, a wrong key or a revoked key
     |-- InsufficientBalance       402 top up
     |-- NotFound                  404 no such thing for this customer
@@ -21,8 +20,8 @@
     |-- HeadTooLarge              431 request line and headers are too long
     |-- RateLimited               429 nothing free now; Retry-After says when
     |-- InternalError             500 our own fault
-    |-- UpstreamFailed            502 every attempt failed
-    |-- Unavailable               503 draining, storage full, or no account left
+    |-- Unavailable               503 storage full, no room, or no account left
+    |   `-- ShuttingDown              draining; the next process goes on
     `-- DeadlineExceeded          504 out of time
     UpstreamError                 one failed attempt, classified; never shown to a caller as it is
     ConfigError                   the operator's configuration; names key, line and known keys
@@ -123,13 +122,6 @@ class InvalidImage(InvalidRequest):
     default_code = "invalid_image"
 
 
-class ModerationBlocked(InvalidRequest):
-    """A safety system refused; the job is free and is not retried."""
-
-    type = "image_generation_user_error"
-    default_code = "moderation_blocked"
-
-
 class AuthenticationFailed(SafelightError):
     """No key, a wrong key or a revoked key: one shape for all."""
 
@@ -226,19 +218,23 @@ class InternalError(SafelightError):
     default_code = "internal_error"
 
 
-class UpstreamFailed(SafelightError):
-    """Every attempt failed upstream; the job is free."""
-
-    status = 502
-    default_code = "upstream_error"
-
-
 class Unavailable(SafelightError):
     """Nobody can serve this now."""
 
     status = 503
     type = "service_unavailable_error"
     default_code = "unavailable"
+
+
+class ShuttingDown(Unavailable):
+    """This process is leaving; its jobs go on in the next one, and a retry finds them there."""
+
+    default_code = "shutting_down"
+
+    def __init__(
+        self, message: str = "The gateway is shutting down; send the request again in a moment."
+    ) -> None:
+        super().__init__(message, retry_after_s=2, should_retry=True)
 
 
 class DeadlineExceeded(SafelightError):

@@ -203,9 +203,6 @@ def balance(tx: Transaction, customer_id: str) -> Balance:
     return Balance(posted, held, posted - held)
 
 
-STATEMENT_KINDS = ("topup", "settle", "release", "refund", "adjust")
-
-
 def signed_amount(transfer: Row) -> Micros:
     """Return what a transfer did to the posted balance: charges negative, free lines 0."""
     amount: Micros = transfer["amount_micros"]

@@ -109,13 +109,9 @@ class Pool:
             tried: names of accounts that have failed this job; they come last.
         """
         now = self._clock.monotonic()
-        serving = [s for s in self._states.values() if channel in s.account.channels]
-        able = [s for s in serving if self._able(s, edits=edits)]
-        if not able:
-            return self._nothing(channel, serving)
-        funded = [s for s in able if self._group(s).exhausted_until <= now]
-        if not funded:
-            return _UNFUNDED
+        funded = self._funded(channel, edits=edits, now=now)
+        if isinstance(funded, Nothing):
+            return funded
         fresh = [s for s in funded if s.account.name not in tried] or funded
         ready = [s for s in fresh if self._free_in(s, now) <= 0]
         if not ready and len(fresh) < len(funded):
@@ -131,13 +127,9 @@ class Pool:
     def forecast(self, channel: str, *, edits: bool = False) -> Wait | Nothing:
         """Say when the next budget is expected, without taking it (0 s: now)."""
         now = self._clock.monotonic()
-        serving = [s for s in self._states.values() if channel in s.account.channels]
-        able = [s for s in serving if self._able(s, edits=edits)]
-        if not able:
-            return self._nothing(channel, serving)
-        funded = [s for s in able if self._group(s).exhausted_until <= now]
-        if not funded:
-            return _UNFUNDED
+        funded = self._funded(channel, edits=edits, now=now)
+        if isinstance(funded, Nothing):
+            return funded
         return Wait(min(self._free_in(s, now) for s in funded))
 
     def pace_s(self, channel: str) -> float:
@@ -204,6 +196,14 @@ class Pool:
 
     def _group(self, state: _State) -> _Group:
         return self._groups[state.account.group]
+
+    def _funded(self, channel: str, *, edits: bool, now: float) -> list[_State] | Nothing:
+        """Return the accounts that could serve, free or not; or why there are none."""
+        serving = [s for s in self._states.values() if channel in s.account.channels]
+        able = [s for s in serving if self._able(s, edits=edits)]
+        if not able:
+            return self._nothing(channel, serving)
+        return [s for s in able if self._group(s).exhausted_until <= now] or _UNFUNDED
 
     def _able(self, state: _State, *, edits: bool) -> bool:
         return (

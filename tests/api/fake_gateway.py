@@ -133,10 +133,6 @@ class FakeGateway:
     jobs: dict[str, Job] = field(default_factory=dict)
     images: dict[str, ImageRecord] = field(default_factory=dict)
 
-    @property
-    def ready(self) -> bool:
-        return self.accepting
-
     async def authenticate(self, raw_key: str) -> Identity:
         if raw_key not in IDENTITIES:
             raise AuthenticationFailed("The API key is not valid.")

@@ -37,11 +37,6 @@ class GatewayPort(Protocol):
         """False while draining."""
         ...
 
-    @property
-    def ready(self) -> bool:
-        """True once work can be served."""
-        ...
-
     async def authenticate(self, raw_key: str) -> Identity:
         """Return who the key speaks for, or raise AuthenticationFailed."""
         ...

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from safelight.clock import Clock
 from safelight.db import Row, Transaction, UniqueViolation
-from safelight.errors import Unavailable
+from safelight.errors import ShuttingDown, Unavailable
 
 T = TypeVar("T")
 
@@ -100,12 +100,7 @@ class SqliteDatabase:
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one durable transaction, shared with whoever else writes now."""
         if self._closed:
-            raise Unavailable(
-                "The gateway is shutting down; send the request again in a moment.",
-                code="shutting_down",
-                retry_after_s=2,
-                should_retry=True,
-            )
+            raise ShuttingDown
         future: Future[T] = Future()
         self._queue.put((work, future))
         # A caller that is cancelled before its turn withdraws the work; afterwards it runs whole.

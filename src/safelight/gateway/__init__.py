@@ -16,9 +16,8 @@ from pathlib import Path
 
 from safelight import jobs, ledger
 from safelight.db import Transaction, UniqueViolation
-from safelight.errors import DeadlineExceeded, Unavailable
+from safelight.errors import DeadlineExceeded, ShuttingDown, Unavailable
 from safelight.gateway import joining
-from safelight.gateway.failures import failure_error
 from safelight.gateway.orders import Caller, Event, Order
 from safelight.gateway.reading import Reading
 from safelight.gateway.room import Room
@@ -27,7 +26,7 @@ from safelight.gateway.turns import Turns
 from safelight.gateway.watch import Abandoned, Watch
 from safelight.types import BlobRef, ImageRequest, Job, Quote
 
-__all__ = ["Attachment", "Gateway", "failure_error"]
+__all__ = ["Attachment", "Gateway"]
 
 log = logging.getLogger("safelight.gateway")
 
@@ -83,11 +82,6 @@ class Gateway(Reading):
         self.accepting = False
 
     @property
-    def ready(self) -> bool:
-        """Whether new orders are accepted."""
-        return self.accepting
-
-    @property
     def running(self) -> int:
         """How many jobs run in this process now."""
         return len(self._tasks)
@@ -140,12 +134,7 @@ class Gateway(Reading):
         """
         request = self.check(request, given=given, stream=stream)
         if not self.accepting:
-            raise Unavailable(
-                "The gateway is shutting down; send the request again in a moment.",
-                code="shutting_down",
-                retry_after_s=2,
-                should_retry=True,
-            )
+            raise ShuttingDown
         await self._look_at_the_disk()
         digest = joining.fingerprint(request, caller.route)
         # Shielded: between the commit and the start of its jobs an order must not be cancelled.
@@ -402,10 +391,7 @@ class Gateway(Reading):
             raise _leaving(order.jobs[0]) from None
 
 
-def _leaving(job: Job) -> Unavailable:
-    return Unavailable(
-        f"The gateway is restarting; job {job.id} goes on. Send the request again to collect it.",
-        code="shutting_down",
-        retry_after_s=2,
-        should_retry=True,
+def _leaving(job: Job) -> ShuttingDown:
+    return ShuttingDown(
+        f"The gateway is restarting; job {job.id} goes on. Send the request again to collect it."
     )

@@ -1,13 +1,13 @@
 """What a failed attempt becomes: the next attempt, or the job's last word.
 
-Owns the table from fault class to policy and the translation between the three forms of a failure:
-an attempt's `UpstreamError`, the job's stored `JobFailure`, and the caller's `SafelightError`. The
-classes are those of the failure catalogue (docs/failures.md).
+Owns the table from fault class to policy, and the words of a job's `JobFailure`, which is stored
+and which the skins render as it is. The classes are those of the failure catalogue
+(docs/failures.md).
 """
 
 from __future__ import annotations
 
-from safelight.errors import FaultClass, SafelightError, UpstreamError
+from safelight.errors import FaultClass, UpstreamError
 from safelight.types import JobFailure
 
 BAD_OUTPUT_MAX = 2
@@ -16,11 +16,8 @@ BAD_OUTPUT_MAX = 2
 _NEXT = "Every attempt failed; nothing was charged. Try again later."
 _AGAIN = "Nothing was charged; send the request again."
 
-OUR_DISK = ("storage_failed", "storage_unavailable")
+OUR_DISK = "storage_failed"
 """What adapters call a spool that cannot be written."""
-
-MAX_RETRY_AFTER_S = 60.0
-"""SDKs before 2.52 ignore a longer Retry-After."""
 
 
 class Failed(Exception):
@@ -35,7 +32,7 @@ def worth_retrying(error: UpstreamError, *, attempts: int, bad_outputs: int, max
     """Return whether another attempt may hide this fault."""
     if error.fault is FaultClass.CLIENT or attempts >= maximum:
         return False
-    if error.code in OUR_DISK:
+    if error.code == OUR_DISK:
         # Another account would sell a picture that cannot be kept either.
         return False
     return not (error.fault is FaultClass.BAD_OUTPUT and bad_outputs >= BAD_OUTPUT_MAX)
@@ -60,7 +57,7 @@ def final_failure(error: UpstreamError, *, retried: bool) -> JobFailure:
             param=error.param,
             moderation_details=error.moderation_details,
         )
-    if error.code in OUR_DISK:
+    if error.code == OUR_DISK:
         return storage_full()
     if error.fault is FaultClass.THROTTLED:
         return JobFailure(
@@ -140,19 +137,3 @@ def internal() -> JobFailure:
 def is_retryable(failure: JobFailure) -> bool:
     """Return whether a new order of the same body may end otherwise (it frees the key)."""
     return failure.status >= 500 or failure.status == 429
-
-
-def failure_error(failure: JobFailure) -> SafelightError:
-    """Return the error a caller sees for a failed job."""
-    wait = failure.retry_after_s
-    error = SafelightError(
-        failure.message,
-        code=failure.code,
-        param=failure.param,
-        retry_after_s=None if wait is None else min(max(wait, 1.0), MAX_RETRY_AFTER_S),
-        should_retry=failure.should_retry,
-        moderation_details=failure.moderation_details,
-    )
-    error.status = failure.status
-    error.type = failure.type
-    return error

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import math
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +23,14 @@ from safelight.channels import Channels
 from safelight.clock import Clock
 from safelight.config import ChannelConfig
 from safelight.db import Database, Transaction
-from safelight.errors import FaultClass, StorageError, Unavailable, UnknownModel, UpstreamError
+from safelight.errors import (
+    FaultClass,
+    ShuttingDown,
+    StorageError,
+    Unavailable,
+    UnknownModel,
+    UpstreamError,
+)
 from safelight.gateway import failures
 from safelight.gateway.failures import Failed
 from safelight.gateway.spooling import SpoolFolder
@@ -47,7 +55,7 @@ log = logging.getLogger("safelight.gateway")
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 8.0
 STORE_RETRIES = 3
 WRITE_TRIES = 20
-UNTIL_CANCELLED = 1_000_000
+UNTIL_CANCELLED = math.inf
 """The end of a job is written however long the database refuses: a hold depends on it."""
 
 T = TypeVar("T")
@@ -358,21 +366,24 @@ class Run:
             )
         )
 
-    async def _write(self, work: Callable[[Transaction], T], *, tries: int = WRITE_TRIES) -> T:
+    async def _write(self, work: Callable[[Transaction], T], *, tries: float = WRITE_TRIES) -> T:
         """Write even if the database is busy or its disk full for a while.
 
         Raises:
             Unavailable: it refused `tries` times, or it is closed.
         """
-        for again in range(tries):
+        made = 0
+        while True:
             try:
                 return await self._parts.db.write(work)
-            except Unavailable as error:
-                if error.code == "shutting_down" or again + 1 == tries:
+            except ShuttingDown:
+                raise
+            except Unavailable:
+                made += 1
+                if made >= tries:
                     raise
                 log.exception("write refused", extra={"job_id": self._job.id})
-                await asyncio.sleep(min(BACKOFF_FIRST_S * 2 ** min(again, 5), BACKOFF_MAX_S))
-        raise AssertionError("unreachable: the last try returns or raises")
+                await asyncio.sleep(min(BACKOFF_FIRST_S * 2 ** min(made - 1, 5), BACKOFF_MAX_S))
 
     # --- the end -------------------------------------------------------------------------
 

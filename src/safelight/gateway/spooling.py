@@ -17,7 +17,6 @@ from safelight.types import Received
 
 _ANSWER = re.compile(r"(?P<job>[^.]+)\.(?P<epoch>\d+)\.(?P<k>\d+)$")
 _BESIDE = (".part", ".remade", ".remade.part", ".partial0", ".partial1", ".partial2")
-_CHUNK = 1 << 20
 
 
 class SpoolFolder:
@@ -63,9 +62,7 @@ def salvage(path: Path) -> tuple[Received, int, int]:
     """Return a complete answer that an earlier process left, hashed anew, with its epoch and k."""
     match = _ANSWER.match(path.name)
     assert match is not None
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    received = Received(path=path, digest=digest.hexdigest(), bytes=path.stat().st_size)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        received = Received(path=path, digest=digest, bytes=file.tell())
     return received, int(match["epoch"]), int(match["k"])

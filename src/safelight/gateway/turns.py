@@ -54,7 +54,27 @@ class Turns:
         # A job that has been served before goes next: it has waited already.
         queue.insert(min(len(queue), 1) if tried else len(queue), turn)
         try:
-            return await self._wait(queue, turn, channel, edits, tried, deadline, patient)
+            while True:
+                left = deadline - self._clock.monotonic()
+                if left <= 0:
+                    raise Failed(failures.out_of_time())
+                ahead = queue.index(turn)
+                decision: Lease | Wait | Nothing
+                if ahead:
+                    decision = self._pool.forecast(channel, edits=edits)
+                else:
+                    decision = self._pool.acquire(channel, edits=edits, tried=tried)
+                if isinstance(decision, Lease):
+                    return decision
+                if isinstance(decision, Nothing):
+                    raise Failed(failures.unavailable(decision.code, decision.message))
+                expected_s = decision.seconds + ahead * self._pool.pace_s(channel)
+                if expected_s > left or not patient:
+                    raise Failed(failures.busy(expected_s))
+                if ahead:
+                    await _until(turn, left)
+                else:
+                    await _until(self._freed, decision.seconds)
         finally:
             queue.remove(turn)
             if queue:
@@ -74,36 +94,9 @@ class Turns:
         """Book a fault that showed after the lease was handed back."""
         self._pool.blame(account, error)
 
-    async def _wait(
-        self,
-        queue: list[asyncio.Event],
-        turn: asyncio.Event,
-        channel: str,
-        edits: bool,
-        tried: frozenset[str],
-        deadline: float,
-        patient: bool,
-    ) -> Lease:
-        while True:
-            left = deadline - self._clock.monotonic()
-            if left <= 0:
-                raise Failed(failures.out_of_time())
-            ahead = queue.index(turn)
-            decision: Lease | Wait | Nothing
-            if ahead:
-                decision = self._pool.forecast(channel, edits=edits)
-            else:
-                decision = self._pool.acquire(channel, edits=edits, tried=tried)
-            if isinstance(decision, Lease):
-                return decision
-            if isinstance(decision, Nothing):
-                raise Failed(failures.unavailable(decision.code, decision.message))
-            expected_s = decision.seconds + ahead * self._pool.pace_s(channel)
-            if expected_s > left or not patient:
-                raise Failed(failures.busy(expected_s))
-            await self._sleep(turn if ahead else self._freed, left if ahead else decision.seconds)
 
-    async def _sleep(self, event: asyncio.Event, seconds: float) -> None:
-        event.clear()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), seconds)
+async def _until(event: asyncio.Event, seconds: float) -> None:
+    """Wait for the next time the event is set, or for `seconds`."""
+    event.clear()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)

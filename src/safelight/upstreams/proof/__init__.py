@@ -112,7 +112,7 @@ def _local_fault(error: OSError) -> UpstreamError:
     _log.error("the proof upstream could not write a file: %s", error.strerror)
     return UpstreamError(
         FaultClass.LOCAL,
-        "storage_unavailable",
+        "storage_failed",
         "The proof could not be written to disk.",
         final_status=503,
     )
