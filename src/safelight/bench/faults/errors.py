@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from faults.script import Behaviour, Kind
+from safelight.bench.faults.script import Behaviour, Kind
 
 ORGANISATION = "org-F4u1tUpstream0123"
 LEAKS = (ORGANISATION, "proj_F4u1tProject", "req_F4u1tRequest", "platform.openai.com", "https://")
@@ -28,7 +28,7 @@ def error(
     return {"error": {"message": message, "type": kind, "param": param, "code": code, **more}}
 
 
-def refusal(behaviour: Behaviour, *, model: str, key: str) -> Refusal:
+def refusal(behaviour: Behaviour, *, model: str, key: str, prompt: str = "") -> Refusal:
     """Return status and body for a behaviour that is an error."""
     match behaviour.kind:
         case Kind.STATUS:
@@ -37,9 +37,9 @@ def refusal(behaviour: Behaviour, *, model: str, key: str) -> Refusal:
                 kind="server_error",
             )
         case Kind.THROTTLED:
-            return 429, throttled(behaviour.retry_after)
+            return 429, behaviour.body or throttled(behaviour.retry_after)
         case Kind.MODERATION:
-            return _moderation(behaviour.shape)
+            return _REFUSALS[behaviour.shape_for(prompt)]
         case Kind.AUTH:
             shown = f"{key[:3]}***{key[-4:]}"
             text = f"Incorrect API key provided: sk-{shown}. See https://platform.openai.com/keys."
@@ -62,14 +62,16 @@ def _no_model(kind: Kind, model: str) -> Refusal:
     )
 
 
-def throttled(wait: str | None) -> dict[str, Any]:
+def throttled(
+    wait: str | None, *, what: str = "images", limit: float = 5, used: float = 5, requested: int = 1
+) -> dict[str, Any]:
     """Return the body of a 429; its text names the wait in seconds, if one is known."""
     hint = f" Please try again in {wait}s." if wait is not None and wait.isdecimal() else ""
     return error(
-        f"Rate limit reached for gpt-image-2 in organization {ORGANISATION} on images per min: "
-        f"Limit 5, Used 5, Requested 1.{hint} "
+        f"Rate limit reached for gpt-image-2 in organization {ORGANISATION} on {what} per min: "
+        f"Limit {limit:g}, Used {used:g}, Requested {requested}.{hint} "
         "Visit https://platform.openai.com/account/rate-limits to learn more.",
-        kind="images",
+        kind=what,
         code="rate_limit_exceeded",
     )
 
@@ -130,26 +132,43 @@ _BLOCKED = error(
 )
 
 
-def _moderation(shape: str) -> Refusal:
-    match shape:
-        case "policy":
-            return 400, error(
-                "This request may contain content that is not allowed.",
-                code="content_policy_violation",
-            )
-        case "azure":
-            return 400, {
-                "error": {
-                    "code": "contentFilter",
-                    "message": "Your task failed as a result of our safety system.",
-                    "inner_error": {"code": "ResponsibleAIPolicyViolation"},
-                }
+_REFUSALS: dict[str, Refusal] = {
+    "openai": (400, _BLOCKED),
+    "no_code": (400, error(_REFUSED, kind="image_generation_user_error")),
+    "policy": (
+        400,
+        error(
+            "This request may contain content that is not allowed.",
+            code="content_policy_violation",
+        ),
+    ),
+    "azure": (
+        400,
+        {
+            "error": {
+                "code": "contentFilter",
+                "message": "Your task failed as a result of our safety system.",
+                "inner_error": {"code": "ResponsibleAIPolicyViolation"},
             }
-        case "relay_500":
-            return 500, error(_REFUSED, kind="shell_api_error")
-        case "relay_451":
-            return 451, error("Unavailable.", kind="new_api_error")
-        case "ok_200" | "stream":
-            return 200, _BLOCKED
-        case _:
-            return 400, _BLOCKED
+        },
+    ),
+    "content_filter": (
+        400,
+        {
+            "error": {
+                "code": "content_filter",
+                "message": "The prompt triggered the content management policy (filter).",
+                "param": "prompt",
+                "type": None,
+                "inner_error": {
+                    "code": "ResponsibleAIPolicyViolation",
+                    "content_filter_results": {"violence": {"filtered": True}},
+                },
+            }
+        },
+    ),
+    "relay_500": (500, error(_REFUSED, kind="shell_api_error")),
+    "relay_451": (451, error("Unavailable.", kind="new_api_error")),
+    "ok_200": (200, _BLOCKED),
+    "stream": (200, _BLOCKED),
+}

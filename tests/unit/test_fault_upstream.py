@@ -6,7 +6,6 @@ import asyncio
 import base64
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,9 +17,9 @@ import openai
 import pytest
 import pyvips
 
-from faults.pictures import corrupted, encoded, unique
-from faults.script import Behaviour, Kind, behaviour, load, mix
-from faults.server import FaultUpstream
+from safelight.bench.faults.pictures import Mould, corrupted, encoded, unique
+from safelight.bench.faults.script import Behaviour, Kind, behaviour, load, mix
+from safelight.bench.faults.server import FaultUpstream
 
 
 @pytest.mark.parametrize("alpha", [False, True])
@@ -35,6 +34,19 @@ def test_pictures_are_valid_exact_and_unique(form: str, alpha: bool) -> None:
         assert (picture.width, picture.height) == (848, 1280)
         assert picture.hasalpha() == (alpha and form != "jpeg")
         assert picture.avg() > 0
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "webp"])
+def test_a_mould_casts_what_would_be_made_by_hand(form: str) -> None:
+    """The quick way to a unique picture gives the same file, base64 and digest as the long one."""
+    plain = encoded(816, 816, form)
+    for tag in ("sale_0123456789", "sale_abcdefghij"):
+        whole = unique(plain, form, tag)
+        cast = Mould(plain, form, "816x816", len(tag)).cast(tag)
+        assert cast.data == whole
+        assert b"".join(cast.text) == base64.b64encode(whole)
+        assert cast.sha256 == hashlib.sha256(whole).hexdigest()
+        assert cast.bytes == len(whole)
 
 
 def test_a_corrupt_png_is_corrupt() -> None:
@@ -126,9 +138,9 @@ async def test_a_client_that_leaves_has_bought() -> None:
 def test_as_a_process_with_a_log(tmp_path: Path) -> None:
     """Run as a program it prints its address and writes each request and sale at once."""
     log = tmp_path / "log.jsonl"
-    command = [sys.executable, "-m", "faults", "--log", str(log), "--script", '["503", "ok"]']
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "safelight.bench.faults", "--log", str(log)]
+    command += ["--script", '["503", "ok"]']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         base_url = process.stdout.readline().strip()
         client = openai.OpenAI(base_url=base_url, api_key="k", max_retries=1)
@@ -138,7 +150,7 @@ def test_as_a_process_with_a_log(tmp_path: Path) -> None:
         books = asyncio.run(_books(base_url))
         process.send_signal(signal.SIGTERM)
     assert process.returncode == 0
-    assert [event["event"] for event in events] == ["request", "request", "sale"]
+    assert [event["event"] for event in events] == ["request", "request", "sale", "delivered"]
     assert books["sales"][0]["sha256"] == events[2]["sha256"]
     assert load('{"keys": {"a": ["401"]}, "then": "ok"}') is not None
 

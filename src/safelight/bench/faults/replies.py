@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import base64
 import gzip
-import json
 import secrets
 import socket
 import struct
@@ -13,16 +10,22 @@ from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+import pybase64
 from aiohttp import web
 
-from faults import pictures
-from faults.errors import refusal
-from faults.script import Behaviour, Kind
+from safelight.bench.faults import pictures
+from safelight.bench.faults.errors import refusal
+from safelight.bench.faults.pictures import Picture
+from safelight.bench.faults.script import Behaviour, Kind
 
 if TYPE_CHECKING:
-    from faults.server import FaultUpstream, Sale, Seen
+    from safelight.bench.faults.books import Sale, Seen
+    from safelight.bench.faults.server import FaultUpstream
 
 _HTML = "<!doctype html><title>Just a moment</title><p>proxy-7.internal.example is busy"
+_OPENING = b'{"created":1800000000,"data":[{"b64_json":"'
+_NEXT = b'"},{"b64_json":"'
 _HUGE_BYTES = 72 * 1024 * 1024
 _USAGE = {
     "input_tokens": 21,
@@ -46,15 +49,24 @@ class Reply:
         self.headers = {"x-request-id": f"req_{secrets.token_hex(8)}", **behaviour.headers}
         if behaviour.retry_after is not None:
             self.headers["retry-after"] = behaviour.retry_after
-        self.picture = b""
         self.form = seen.form
         self.size = "1024x1024" if seen.size == "auto" else seen.size
-        self.sale: Sale | None = None
+        self.made: list[Picture] = []
+        self.sales: list[Sale] = []
 
     @property
     def latency_s(self) -> float:
+        """How long the pictures take."""
         given = self.behaviour.latency_s
-        return self.server.latency_s if given is None else given
+        return self.server.picture_s(self.seen) if given is None else given
+
+    @property
+    def failure_s(self) -> float:
+        """How long it takes to fail."""
+        if self.behaviour.latency_s is not None:
+            return self.behaviour.latency_s
+        slow = self.behaviour.is_server_fault
+        return self.server.failure_s(self.seen) if slow else 0.0
 
     async def begin(self, content_type: str, **more: Any) -> web.StreamResponse:
         """Send the headers of a good answer."""
@@ -67,38 +79,50 @@ class Reply:
         return response
 
     async def make(self, *, latency_s: float) -> None:
-        """Work, then make the picture and book its sale, client or no client."""
+        """Work, then make the pictures and book their sale, client or no client."""
         await self.server.work(latency_s)
         kind = self.behaviour.kind
         if kind is Kind.WRONG_SIZE:
             self.size = "1024x1536" if self.size != "1024x1536" else "1024x1024"
         if kind is Kind.WRONG_FORMAT:
             self.form = pictures.OTHER_FORMAT[self.form]
+        for _ in range(self.seen.images):
+            sale_id = f"sale_{secrets.token_hex(12)}"
+            picture = self._picture(sale_id)
+            self.made.append(picture)
+            self.sales.append(self.server.books.sold(self.seen, picture, sale_id))
+
+    def _picture(self, sale_id: str) -> Picture:
         width, height = map(int, self.size.split("x"))
         alpha = self.seen.fields.get("background") == "transparent" and self.form != "jpeg"
-        sale_id = f"sale_{secrets.token_hex(12)}"
+        corrupt = self.behaviour.kind is Kind.CORRUPT
+        if not corrupt and not self.behaviour.padding:
+            mould = pictures.mould(width, height, self.form, alpha=alpha, tag_bytes=len(sale_id))
+            return mould.cast(sale_id)
         data = pictures.encoded(width, height, self.form, alpha=alpha)
         data = pictures.unique(data, self.form, sale_id, padding=self.behaviour.padding)
-        self.picture = pictures.corrupted(data) if kind is Kind.CORRUPT else data
-        self.sale = self.server.sell(self.seen, self.form, self.size, self.picture, sale_id)
+        return Picture.of(pictures.corrupted(data) if corrupt else data, self.form, self.size)
 
-    def document(self, *, images: int = 1) -> tuple[bytes, bytes, bytes]:
-        """Return the images body in three parts: before, base64, behind."""
-        text = base64.b64encode(self.picture)
+    def document(self) -> bytes:
+        """Return the images body."""
+        made = self.made * 2 if self.behaviour.kind is Kind.TWO_IMAGES else self.made
+        pieces = [_OPENING]
+        for picture in made:
+            pieces += (_NEXT if len(pieces) > 1 else b"", *self._text(picture))
+        tail = msgspec.json.encode({**self.echo(), "usage": _USAGE})
+        return b"".join((*pieces, b'"}],', tail[1:]))
+
+    def _text(self, picture: Picture) -> tuple[bytes, ...]:
+        text = picture.text
         match self.behaviour.kind:
             case Kind.DATA_PREFIX:
-                text = f"data:{pictures.CONTENT_TYPES[self.form]};base64,".encode() + text
+                return f"data:{pictures.CONTENT_TYPES[self.form]};base64,".encode(), *text
             case Kind.ESCAPED:
-                text = text.replace(b"/", rb"\/").replace(b"+", rb"\u002b")
+                return (b"".join(text).replace(b"/", rb"\/").replace(b"+", rb"\u002b"),)
             case Kind.BAD_BASE64:
-                text = text[:2000] + b"*" + text[2001:]
-        more = b"".join(b'"}, {"b64_json": "' + text for _ in range(images - 1))
-        tail = json.dumps({**self.echo(), "usage": _USAGE})[1:]
-        return (
-            b'{"created": 1800000000, "data": [{"b64_json": "',
-            text + more,
-            b'"}], ' + tail.encode(),
-        )
+                whole = b"".join(text)
+                return whole[:2000], b"*", whole[2001:]
+        return text
 
     def echo(self) -> dict[str, Any]:
         """Return the fields that repeat what was made."""
@@ -111,8 +135,8 @@ class Reply:
 
     def delivered(self) -> None:
         """Note that the last byte was written."""
-        if self.sale is not None:
-            self.sale.delivered = True
+        for sale in self.sales:
+            self.server.books.delivered(sale)
 
     def hang_up(self, *, hard: bool = False) -> None:
         """Close the connection in mid-answer; hard: with a reset."""
@@ -132,6 +156,8 @@ async def reply(
 ) -> web.StreamResponse:
     """Answer one request as its behaviour says."""
     answer = Reply(server, request, seen, behaviour)
+    if not behaviour.sells:
+        await server.work(answer.failure_s)
     if behaviour.kind in _ODD:
         return await _ODD[behaviour.kind](answer)
     if behaviour.sells and behaviour.kind is not Kind.STATUS:
@@ -146,10 +172,9 @@ async def _refuse(answer: Reply) -> web.StreamResponse:
     behaviour, seen = answer.behaviour, answer.seen
     if behaviour.sells:
         await answer.make(latency_s=answer.latency_s)
-    else:
-        await answer.server.work(behaviour.latency_s or 0.0)
-    status, body = refusal(behaviour, model=seen.model, key=seen.key)
-    if behaviour.kind is Kind.MODERATION and behaviour.shape == "stream":
+    status, body = refusal(behaviour, model=seen.model, key=seen.key, prompt=seen.prompt)
+    shape = behaviour.shape_for(seen.prompt) if behaviour.kind is Kind.MODERATION else ""
+    if shape == "stream" or (shape == "ok_200" and seen.streams):
         response = await answer.begin("text/event-stream")
         await _event(response, "error", body)
         return response
@@ -157,17 +182,16 @@ async def _refuse(answer: Reply) -> web.StreamResponse:
 
 
 async def _whole(answer: Reply) -> web.StreamResponse:
-    images = 2 if answer.behaviour.kind is Kind.TWO_IMAGES else 1
-    body = b"".join(answer.document(images=images))
-    response = await answer.begin("application/json", length=len(body))
-    await response.write(body)
+    body = answer.document()
+    response = web.Response(body=body, headers=answer.headers, content_type="application/json")
+    await response.prepare(answer.request)
     await response.write_eof()
     answer.delivered()
     return response
 
 
 async def _zipped(answer: Reply) -> web.StreamResponse:
-    body = gzip.compress(b"".join(answer.document()), compresslevel=1)
+    body = gzip.compress(answer.document(), compresslevel=1)
     response = await answer.begin("application/json", length=len(body), encoding="gzip")
     await response.write(body)
     answer.delivered()
@@ -175,16 +199,17 @@ async def _zipped(answer: Reply) -> web.StreamResponse:
 
 
 async def _address(answer: Reply) -> web.StreamResponse:
-    assert answer.sale is not None
-    name = f"{answer.sale.id}.{answer.form}"
-    answer.server.pictures[name] = (answer.picture, pictures.CONTENT_TYPES[answer.form])
-    url = answer.behaviour.url or f"{answer.server.origin}/pictures/{name}"
-    body = {"created": 1_800_000_000, "data": [{"url": url}], "usage": _USAGE}
+    urls = []
+    for picture, sale in zip(answer.made, answer.sales, strict=True):
+        name = f"{sale.id}.{answer.form}"
+        answer.server.pictures[name] = (picture.data, pictures.CONTENT_TYPES[answer.form])
+        urls.append({"url": answer.behaviour.url or f"{answer.server.origin}/pictures/{name}"})
+    body = {"created": 1_800_000_000, "data": urls, "usage": _USAGE}
     return web.json_response(body, headers=answer.headers)
 
 
 async def _short(answer: Reply) -> web.StreamResponse:
-    body = b"".join(answer.document())
+    body = answer.document()
     response = await answer.begin("application/json", length=len(body))
     await response.write(body[: len(body) // 2])
     answer.hang_up()
@@ -192,14 +217,14 @@ async def _short(answer: Reply) -> web.StreamResponse:
 
 
 async def _cut_json(answer: Reply) -> web.StreamResponse:
-    body = b"".join(answer.document())
+    body = answer.document()
     return web.Response(
         body=body[: len(body) // 2], content_type="application/json", headers=answer.headers
     )
 
 
 async def _stall_body(answer: Reply) -> web.StreamResponse:
-    body = b"".join(answer.document())
+    body = answer.document()
     response = await answer.begin("application/json", length=len(body))
     await response.write(body[: len(body) // 2])
     await answer.server.work(answer.behaviour.seconds, answer.request)
@@ -208,18 +233,18 @@ async def _stall_body(answer: Reply) -> web.StreamResponse:
 
 
 async def _trickle(answer: Reply) -> web.StreamResponse:
-    body = b"".join(answer.document())
+    body = answer.document()
     response = await answer.begin("application/json", length=len(body))
     for at in range(0, len(body), 64):
         await response.write(body[at : at + 64])
-        await asyncio.sleep(0.02)
+        await answer.server.work(0.02)
     answer.delivered()
     return response
 
 
 async def _huge(answer: Reply) -> web.StreamResponse:
     response = await answer.begin("application/json")
-    await response.write(answer.document()[0])
+    await response.write(_OPENING)
     for _ in range(_HUGE_BYTES // (1 << 20)):
         await response.write(b"A" * (1 << 20))
     return response
@@ -244,7 +269,7 @@ async def _keep_alive(answer: Reply) -> web.StreamResponse:
         await response.write(b" \n")
         await answer.server.work(answer.latency_s / 4)
     await answer.make(latency_s=0.0)
-    await response.write(b"".join(answer.document()))
+    await response.write(answer.document())
     answer.delivered()
     return response
 
@@ -258,23 +283,21 @@ async def _events(answer: Reply) -> web.StreamResponse:
     await response.write(b": keep-alive\n\n")
     for index in range(asked):
         await answer.server.work(step)
-        if answer.sale is None:
+        if not answer.sales:
             await answer.make(latency_s=0.0)
         await _event(response, f"{name}.partial_image", _partial(answer, name, index))
     await answer.server.work(step)
-    if answer.sale is None:
+    if not answer.sales:
         await answer.make(latency_s=0.0)
-    await _event(
-        response,
-        f"{name}.completed",
-        {
+    for picture in answer.made:
+        completed = {
             "type": f"{name}.completed",
-            "b64_json": base64.b64encode(answer.picture).decode(),
+            "b64_json": b"".join(picture.text).decode(),
             "created_at": 1_800_000_000,
             **answer.echo(),
             "usage": _USAGE,
-        },
-    )
+        }
+        await _event(response, f"{name}.completed", completed)
     await response.write_eof()
     answer.delivered()
     return response
@@ -287,7 +310,7 @@ def _partial(answer: Reply, name: str, index: int) -> dict[str, Any]:
     )
     return {
         "type": f"{name}.partial_image",
-        "b64_json": base64.b64encode(data).decode(),
+        "b64_json": pybase64.b64encode(data).decode(),
         "partial_image_index": index,
         "created_at": 1_800_000_000,
         **answer.echo(),
@@ -314,7 +337,7 @@ async def _stream_error(answer: Reply) -> web.StreamResponse:
 
 
 async def _event(response: web.StreamResponse, name: str, data: dict[str, Any]) -> None:
-    await response.write(f"event: {name}\ndata: {json.dumps(data)}\n\n".encode())
+    await response.write(f"event: {name}\ndata: ".encode() + msgspec.json.encode(data) + b"\n\n")
 
 
 async def _html(answer: Reply) -> web.StreamResponse:
