@@ -34,6 +34,9 @@ message only through `UpstreamError.message`, which adapters scrub of credential
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
+
+from safelight.notices import LimitNotice
 
 
 class SafelightError(Exception):
@@ -259,7 +262,7 @@ class FaultClass(StrEnum):
     AUTH = "auth"
     """The credential is refused: the account is out after one."""
     CAPABILITY = "capability"
-    """This account cannot serve this model: out for the channel's model."""
+    """This account cannot serve this model, size or edit: out for what it lacks."""
     FAST = "fast"
     """A quick failure (5xx, HTML page): try elsewhere."""
     SLOW = "slow"
@@ -270,6 +273,13 @@ class FaultClass(StrEnum):
     """The call never left us (connect refused, DNS): try elsewhere, blame the endpoint."""
     CLIENT = "client"
     """The caller's fault or a refusal: no retry, nobody blamed."""
+
+
+LimitUnit = Literal["images", "input-images", "requests", "tokens"]
+"""What a vendor's limit counts per minute."""
+
+Lack = Literal["model", "size", "edits"]
+"""What an account can turn out not to serve: the model itself, one size of it, or its edits."""
 
 
 class UpstreamError(Exception):
@@ -285,6 +295,9 @@ class UpstreamError(Exception):
             say: the call left and was not answered.
         param: for CLIENT faults, the parameter the upstream named.
         final_status: HTTP status for the caller when this is the job's last word.
+        limits: what the answer's headers said about the limits of the account's group.
+        unit: for THROTTLED faults, the limit that ran out, where the answer names it.
+        lacks: for CAPABILITY faults, what the account cannot serve.
     """
 
     def __init__(  # noqa: PLR0913  (the facts of one failed call)
@@ -300,6 +313,9 @@ class UpstreamError(Exception):
         final_status: int = 502,
         upstream_request_id: str | None = None,
         moderation_details: dict[str, object] | None = None,
+        limits: tuple[LimitNotice, ...] = (),
+        unit: LimitUnit | None = None,
+        lacks: Lack = "model",
     ) -> None:
         super().__init__(f"{fault}: {code}: {message}")
         self.fault = fault
@@ -312,6 +328,9 @@ class UpstreamError(Exception):
         self.final_status = final_status
         self.upstream_request_id = upstream_request_id
         self.moderation_details = moderation_details
+        self.limits = limits
+        self.unit = unit
+        self.lacks = lacks
 
 
 class ConfigError(Exception):

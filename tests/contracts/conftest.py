@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest_asyncio
 
 from contracts.openai_bench import Bench
-from faults.server import FaultUpstream
+from safelight.bench.faults.server import FaultUpstream
 from safelight.clock import SystemClock
 from safelight.upstreams.openai import OpenAIUpstream
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import pyvips
 
-from faults.errors import LEAKS
-from faults.server import FaultUpstream
+from safelight.bench.faults.errors import LEAKS
+from safelight.bench.faults.server import FaultUpstream
 from safelight.clock import SystemClock
 from safelight.errors import UpstreamError
 from safelight.types import Account, BlobRef, Operation, Received, Secret, UpstreamCall

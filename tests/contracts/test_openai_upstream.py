@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from contracts.openai_bench import KEY, Bench, blob
-from faults.errors import DETAILS, throttled
-from faults.pictures import encoded, unique
-from faults.script import SHAPES, Behaviour, Kind
+from safelight.bench.faults.errors import DETAILS, throttled
+from safelight.bench.faults.pictures import encoded, unique
+from safelight.bench.faults.script import SHAPES, Behaviour, Kind
 from safelight.clock import SystemClock
 from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Operation, Usage

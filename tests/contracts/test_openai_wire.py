@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from contracts.openai_bench import Bench
-from faults.script import Behaviour, Kind
-from faults.server import FaultUpstream
+from safelight.bench.faults.script import Behaviour, Kind
+from safelight.bench.faults.server import FaultUpstream
 from safelight.clock import SystemClock
 from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Received, Usage
-from safelight.upstreams.openai import OpenAIUpstream, picture_url
-from safelight.upstreams.openai_receive import commit
+from safelight.upstreams.images_api import picture_url
+from safelight.upstreams.openai import OpenAIUpstream
+from safelight.upstreams.receive import commit
 from safelight.upstreams.spool import Spool
 
 

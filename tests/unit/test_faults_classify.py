@@ -12,16 +12,27 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from safelight.errors import FaultClass, UpstreamError
-from safelight.upstreams.faults import classify, duration_s, read_error, retry_after_s
-from safelight.upstreams.openai_scrub import MESSAGE_MAX, scrub, scrub_tree
+from safelight.notices import LimitNotice
+from safelight.upstreams.faults import Setting, classify, read_error
+from safelight.upstreams.limits import duration_s, limit_notices, retry_after_s, spent_unit
+from safelight.upstreams.scrub import MESSAGE_MAX, scrub, scrub_tree
 
 NOW_MS = 1_800_000_000_000
 
 
-def of(status: int, document: Any = None, **headers: str) -> UpstreamError:
+def of(
+    status: int, document: Any = None, setting: Setting | None = None, **headers: str
+) -> UpstreamError:
     """Classify an answer."""
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
-    return classify(status, named, document, now_ms=NOW_MS, known=("secret-host",))
+    return classify(
+        status,
+        named,
+        document,
+        now_ms=NOW_MS,
+        known=("secret-host",),
+        setting=setting or Setting(),
+    )
 
 
 def error(message: str = "", **more: Any) -> dict[str, Any]:
@@ -97,6 +108,103 @@ def error(message: str = "", **more: Any) -> dict[str, Any]:
 def test_classes(status: int, document: Any, fault: FaultClass | None) -> None:
     """Code first, then text, and the status last."""
     assert of(status, document).fault is (fault or FaultClass.CLIENT)
+
+
+EDIT = Setting(edit=True)
+ANY_SIZE = Setting(any_size=True)
+OWN_EDIT = Setting(edit=True, any_size=True)
+AZURE = Setting(closes_accounts=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "setting", "lacks"),
+    [
+        # A route that is not there, in every server's words.
+        (404, {"detail": "Not Found"}, EDIT, "edits"),
+        (404, None, EDIT, "edits"),
+        (405, {"detail": "Method Not Allowed"}, EDIT, "edits"),
+        (501, error("Not implemented."), EDIT, "edits"),
+        (400, error("This model does not support image editing."), OWN_EDIT, "edits"),
+        (400, error("Edits are not supported by this server."), OWN_EDIT, "edits"),
+        # What names the model is about the model.
+        (404, error("The model 'x' does not exist."), EDIT, "model"),
+        (404, {"error": {"code": "DeploymentNotFound", "message": "Gone."}}, EDIT, "model"),
+        (403, error("No."), EDIT, "model"),
+        # A size that a server of any size refuses is its own cap.
+        (400, error("No.", param="size"), ANY_SIZE, "size"),
+        (422, {"detail": [{"msg": "width must be at most 2048"}]}, ANY_SIZE, "size"),
+        (400, {"error": "resolution too high"}, ANY_SIZE, "size"),
+    ],
+)
+def test_what_an_account_lacks(status: int, document: Any, setting: Setting, lacks: str) -> None:
+    """CAPABILITY says whether the model, its edits or one size is not to be had."""
+    refused = of(status, document, setting)
+    assert (refused.fault, refused.lacks) == (FaultClass.CAPABILITY, lacks)
+    assert refused.final_status == 503
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "setting", "fault"),
+    [
+        (400, error("No.", param="size"), EDIT, FaultClass.CLIENT),
+        (400, error("The size is wrong.", code="moderation_blocked"), ANY_SIZE, FaultClass.CLIENT),
+        (400, error("Bad prompt."), ANY_SIZE, FaultClass.CLIENT),
+        (401, error("No."), EDIT, FaultClass.AUTH),
+        (404, error(code="insufficient_quota"), EDIT, FaultClass.QUOTA),
+        (429, None, EDIT, FaultClass.THROTTLED),
+        (500, error("Edits are not available now."), OWN_EDIT, FaultClass.FAST),
+        (400, error("Edits with x are not supported."), EDIT, FaultClass.CLIENT),
+        (400, error("The mask has another size."), OWN_EDIT, FaultClass.CLIENT),
+        (
+            403,
+            {"error": {"code": "Forbidden", "message": "Content policy."}},
+            AZURE,
+            FaultClass.AUTH,
+        ),
+        (403, {"error": {"code": "contentFilter", "message": "No."}}, AZURE, FaultClass.CLIENT),
+        (403, error("You exceeded your current quota"), AZURE, FaultClass.QUOTA),
+        (404, error("Resource not found"), AZURE, FaultClass.CAPABILITY),
+    ],
+)
+def test_what_a_setting_changes_and_what_not(
+    status: int, document: Any, setting: Setting, fault: FaultClass
+) -> None:
+    """Who was asked for what is weighed only where the answer alone says too little."""
+    assert of(status, document, setting).fault is fault
+
+
+def test_a_web_page_is_no_missing_route() -> None:
+    """A proxy's page says nothing about the account, for edits too."""
+    assert of(404, None, EDIT, content_type="text/html").fault is FaultClass.FAST
+
+
+def test_a_relay_s_note_stands_for_the_status_of_a_good_answer() -> None:
+    """`status_code`, or an integer code, says what the relay itself was told."""
+    assert of(200, error("Busy.", status_code=429)).fault is FaultClass.THROTTLED
+    assert of(200, error("Bad.", code=422)).fault is FaultClass.CLIENT
+    assert of(500, error("Bad.", code=422)).fault is FaultClass.FAST
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Bad size. (request id: 20261122001122abc)", "Bad size."),
+        ("litellm.BadRequestError: AzureException - Bad size.", "Bad size."),
+        ("OpenAIException - Bad size.", "Bad size."),
+        ("Bad size: 1x1 - 2x2.", "Bad size: 1x1 - 2x2."),
+    ],
+)
+def test_what_relays_put_around_a_text(text: str, shown: str) -> None:
+    """A caller reads the vendor's words, not whose they passed through."""
+    assert of(400, error(text)).message == shown
+
+
+def test_azure_s_filter_results_become_moderation_details() -> None:
+    """The categories that were filtered, in OpenAI's form."""
+    results = {"hate": {"filtered": False}, "sexual": {"filtered": True}, "odd": 1}
+    inner = {"code": "ResponsibleAIPolicyViolation", "content_filter_results": results}
+    refused = of(400, {"error": {"code": "x", "message": "No.", "innererror": inner}})
+    assert refused.moderation_details == {"moderation_stage": "unknown", "categories": ["sexual"]}
 
 
 def test_only_callers_faults_carry_the_upstream_s_words() -> None:
@@ -231,6 +339,64 @@ def test_a_date_to_retry_after(ahead: int, wait: float) -> None:
 def test_no_duration(text: str) -> None:
     """What is no duration is None."""
     assert duration_s(text) is None
+
+
+# ---- limits -------------------------------------------------------------------------------------
+
+
+def test_limits_are_read_from_any_answer() -> None:
+    """Each unit that the headers speak of, and nothing of those they are silent about."""
+    headers = {
+        "X-RateLimit-Limit-Images": "5",
+        "x-ratelimit-remaining-images": "0",
+        "x-ratelimit-reset-images": "12s",
+        "x-ratelimit-remaining-requests": "many",
+        "x-ratelimit-reset-input-images": "999h",
+        "x-ratelimit-limit-tokens": "100",
+    }
+    notices = limit_notices(CIMultiDict(headers))
+    assert notices == (
+        LimitNotice(unit="images", limit=5.0, remaining=0.0, reset_s=12.0),
+        LimitNotice(unit="input-images", reset_s=86_400.0),
+    )
+    assert of(500, error(), x_ratelimit_limit_requests="9").limits == (
+        LimitNotice(unit="requests", limit=9.0),
+    )
+    assert limit_notices({}) == ()
+
+
+@pytest.mark.parametrize(
+    ("headers", "message", "kind", "unit"),
+    [
+        ({}, "", "input-images", "input-images"),
+        ({}, "Rate limit reached for x on input-images per min: Limit 5", "", "input-images"),
+        ({}, "Rate limit reached on images per min", "", "images"),
+        ({}, "on requests per min (RPM): Limit 3", "", "requests"),
+        ({}, "on tokens per min (TPM): Limit 30000", "requests", "requests"),
+        ({}, "on tokens per min (TPM): Limit 30000", "", "tokens"),
+        ({"x-ratelimit-remaining-images": "0"}, "Slow down.", "", "images"),
+        (
+            {"x-ratelimit-remaining-images": "3", "x-ratelimit-remaining-requests": "0"},
+            "",
+            "",
+            "requests",
+        ),
+        ({"x-ratelimit-remaining-images": "3"}, "Slow down.", "rate_limit_error", None),
+        ({}, "", "", None),
+    ],
+)
+def test_which_limit_ran_out(
+    headers: dict[str, str], message: str, kind: str, unit: str | None
+) -> None:
+    """The error's type, its text, or the header with nothing left names it."""
+    assert spent_unit(headers, message, kind) == unit
+    refused = of(
+        429,
+        error(message, type=kind or None),
+        None,
+        **{name.replace("-", "_"): value for name, value in headers.items()},
+    )
+    assert refused.unit == unit
 
 
 # ---- the scrubber -------------------------------------------------------------------------------

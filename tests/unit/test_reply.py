@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safelight.upstreams.openai_events import EventScanner, Frame
+from safelight.upstreams.event_stream import EventScanner, Frame
 from safelight.upstreams.reply import (
     SKELETON_MAX,
     Base64Stream,

@@ -28,6 +28,33 @@ class Upstream(Protocol):
         """Make an adapter; it opens connections only when the first call needs them."""
         ...
 
+    def check(self, account: Account) -> Account:
+        """Return a configured account with the adapter's defaults filled in (`base_url`, ...).
+
+        Called once for each account at start, before anything is asked. Only an account that was
+        returned here is given to the other methods.
+
+        Raises:
+            ConfigError: an option is unknown or has a value that is not taken, or something that
+                this kind of API needs is missing; the message names account and option.
+        """
+        ...
+
+    async def probe(self, account: Account, *, deadline: float) -> None:
+        """Ask, with one call that costs nothing, whether the credential is accepted.
+
+        A server that answers anything but a refusal passes. That it has money and budget left is
+        not said by any free call, so a probe says nothing about QUOTA.
+
+        Args:
+            account: the credential to ask with.
+            deadline: on the clock's monotonic seconds.
+
+        Raises:
+            UpstreamError: classified; AUTH when the credential is refused.
+        """
+        ...
+
     async def generate(
         self,
         account: Account,

@@ -1,8 +1,8 @@
 """What an upstream's refusal means: from status, headers and body to one `UpstreamError`.
 
 Owns the reading of error bodies in the shapes seen in the wild (OpenAI, Azure, relays, FastAPI
-servers), the classification, and the reading of waiting times. Pure; transport faults (timeouts,
-resets) are classified where they happen, in `openai_transport.py`.
+servers) and the classification. Pure; transport faults (timeouts, resets) are classified where they
+happen, in `http_transport.py`.
 
 The order of evidence is: the error's code, then its text, and the HTTP status last. Relays hide
 refusals behind 500 and money problems behind 400 and 429; a status taken at its word would retry
@@ -11,19 +11,17 @@ the one and never notice the other.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import Final
 
 import msgspec
 
-from safelight.errors import FaultClass, UpstreamError
-from safelight.upstreams.openai_scrub import scrub, scrub_tree
+from safelight.errors import FaultClass, Lack, UpstreamError
+from safelight.upstreams.limits import limit_notices, retry_after_s, spent_unit
+from safelight.upstreams.scrub import scrub, scrub_tree
 
-RETRY_AFTER_MAX_S: Final = 86_400.0
 _MESSAGE_READ: Final = 4000
 """Characters of a message that are looked through."""
 
@@ -36,7 +34,23 @@ class ErrorFacts(msgspec.Struct, frozen=True, kw_only=True):
     type: str = ""
     message: str = ""
     param: str = ""
+    status: int = 0
+    """The HTTP status that the body states: a relay's note of what it was told itself."""
     moderation_details: dict[str, object] | None = None
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """What was asked of which kind of server; some refusals cannot be judged without."""
+
+    edit: bool = False
+    """An edit was asked for: a missing route means that the server has none."""
+    any_size: bool = False
+    """The server draws any size: refusing one states its own cap, not the caller's mistake."""
+    closes_accounts: bool = False
+    """The server answers 403 when it has shut the whole account out (Azure)."""
+
+
+_ANY: Final = Setting()
 
 
 class _Kind(Enum):
@@ -46,6 +60,8 @@ class _Kind(Enum):
     QUOTA = auto()
     AUTH = auto()
     CAPABILITY = auto()
+    SIZE = auto()
+    EDITS = auto()
     THROTTLED = auto()
     CALLER = auto()
     SERVER = auto()
@@ -111,13 +127,24 @@ _MESSAGES: Final = tuple(
         (
             (
                 r"model\b.{0,80}\b(?:does not exist|not found|not supported)|must be verified|"
-                r"not have access to (?:the )?model|deployment.{0,80}does not exist"
+                r"not have access to (?:the )?model|deployment.{0,80}does not exist|model mismatch"
             ),
             _Kind.CAPABILITY,
         ),
         (r"rate limit (?:reached|exceeded)|too many requests", _Kind.THROTTLED),
     )
 )
+_NO_EDITS: Final = re.compile(
+    r"not support (?:image )?(?:edit|inpaint|image inputs?)|"
+    r"(?:edit|inpaint)\w*\b.{0,40}\bnot (?:supported|available|enabled|implemented)",
+    re.IGNORECASE,
+)
+_OF_SIZE: Final = re.compile(
+    r"\b(?:size|width|height|resolution|pixels?|dimensions?)\b", re.IGNORECASE
+)
+_OF_FILE: Final = re.compile(r"\b(?:mask|file|upload)", re.IGNORECASE)
+_OF_MODEL: Final = re.compile(r"model|deployment", re.IGNORECASE)
+_NO_ROUTE: Final = frozenset({404, 405, 501})
 
 _STATUSES: Final[Mapping[int, _Kind]] = {
     400: _Kind.CALLER,
@@ -133,6 +160,11 @@ _STATUSES: Final[Mapping[int, _Kind]] = {
     451: _Kind.MODERATION,
     524: _Kind.CUT,
 }
+# Relays add the number of their own request; proxies say whose error they repeat.
+_RELAYED: Final = re.compile(
+    r"\s*\(request id:? ?[\w-]{1,80}\)|^(?:litellm\.\w{1,60}: )?(?:\w{1,60}Exception - )?",
+    re.IGNORECASE,
+)
 # The vendor's invitation to write to the vendor; its address and id would be scrubbed, and its help
 # is not ours to promise.
 _CONTACT: Final = re.compile(
@@ -168,39 +200,56 @@ def read_error(document: object) -> ErrorFacts | None:
     if isinstance(error, dict) and error:
         return _facts(error)
     if isinstance(error, str) and error:
-        return ErrorFacts(message=_text(document.get("message")) or error)
-    detail = document.get("detail")
-    if detail:
-        return ErrorFacts(message=_detail_text(detail))
-    if document.get("type") == "error" or document.get("object") == "error":
-        return _facts(document)
-    return None
+        message = _text(document.get("message"))
+        return ErrorFacts(message=message or error, code=error if message else "")
+    if document.get("detail"):
+        return _detail(document["detail"])
+    stated = document.get("type") == "error" or document.get("object") == "error"
+    return _facts(document) if stated else None
 
 
 def _facts(error: Mapping[str, object]) -> ErrorFacts:
     inner = error.get("inner_error") or error.get("innererror")
-    details = error.get("moderation_details")
+    details = error.get("moderation_details") or _filtered(inner)
     kind = _text(error.get("type"))
+    status = error.get("status_code", error.get("code"))
     return ErrorFacts(
         code=_text(error.get("code")),
         inner_code=_text(inner.get("code")) if isinstance(inner, dict) else "",
         type="" if kind == "error" else kind,
         message=_text(error.get("message")),
         param=_text(error.get("param")),
+        status=status if isinstance(status, int) and 400 <= status < 600 else 0,
         moderation_details=details if isinstance(details, dict) else None,
     )
+
+
+def _filtered(inner: object) -> dict[str, object] | None:
+    """Return Azure's filter results as OpenAI's moderation details."""
+    results = inner.get("content_filter_results") if isinstance(inner, dict) else None
+    if not isinstance(results, dict):
+        return None
+    found = [
+        name
+        for name, result in results.items()
+        if isinstance(result, dict) and (result.get("filtered") or result.get("detected"))
+    ]
+    return {"moderation_stage": "unknown", "categories": sorted(found)}
 
 
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _detail_text(detail: object) -> str:
-    """Return FastAPI's validation messages as one text."""
+def _detail(detail: object) -> ErrorFacts:
+    """Read FastAPI's `detail`: a text, a list of validation messages, or an error of the server."""
+    if isinstance(detail, dict):
+        inside = detail.get("error")
+        return _facts(inside if isinstance(inside, dict) else detail)
     if isinstance(detail, list):
         found = (item.get("msg") for item in detail if isinstance(item, dict))
-        return "; ".join(text for text in found if isinstance(text, str))
-    return _text(detail)
+        return ErrorFacts(message="; ".join(text for text in found if isinstance(text, str)))
+    return ErrorFacts(message=_text(detail))
 
 
 def classify(
@@ -210,6 +259,7 @@ def classify(
     *,
     now_ms: int,
     known: Sequence[str] = (),
+    setting: Setting = _ANY,
 ) -> UpstreamError:
     """Return the error that an answer without a picture amounts to.
 
@@ -219,16 +269,49 @@ def classify(
         document: the parsed body, or None if it was no JSON.
         now_ms: wall-clock milliseconds, for Retry-After dates.
         known: this account's secrets, removed from any text by value.
+        setting: what was asked of which kind of server.
     """
     facts = read_error(document)
     if facts is None:
         plain = document.get("message") if isinstance(document, dict) else None
         facts = ErrorFacts(message=_text(plain))
-    kind = _kind(status, facts, is_json=document is not None)
+    judged = facts.status or status if status < 300 else status
+    kind = _kind(judged, facts, is_json=document is not None)
+    kind = _in_setting(kind, status, facts, headers, setting)
     wait = retry_after_s(headers, facts.message, now_ms=now_ms)
     error = _build(kind, status, facts, wait, known)
+    error.limits = limit_notices(headers)
+    if kind is _Kind.THROTTLED:
+        error.unit = spent_unit(headers, facts.message, facts.type)
     error.upstream_request_id = headers.get("x-request-id")
     return error
+
+
+def _in_setting(
+    kind: _Kind, status: int, facts: ErrorFacts, headers: Mapping[str, str], setting: Setting
+) -> _Kind:
+    """Return what a kind of fault comes down to, given what was asked of whom."""
+    said = f"{facts.code} {facts.param} {facts.message}"
+    server_s_own = setting.any_size and (400 <= status < 500 or status == 501)
+    if setting.edit and server_s_own and _NO_EDITS.search(facts.message):
+        return _Kind.EDITS if kind in (_Kind.CAPABILITY, _Kind.CALLER, _Kind.SERVER) else kind
+    if (
+        kind is _Kind.CALLER
+        and server_s_own
+        and _OF_SIZE.search(said)
+        and not _OF_FILE.search(said)
+    ):
+        return _Kind.SIZE
+    shut = setting.closes_accounts and status == 403 and facts.code.lower() not in _CODES
+    # The text of a shut account speaks of content policies too.
+    if shut and kind in (_Kind.CAPABILITY, _Kind.MODERATION):
+        return _Kind.AUTH
+    routed = setting.edit and kind in (_Kind.CAPABILITY, _Kind.SERVER, _Kind.NOT_JSON)
+    # A web page is a proxy's; a route that is not there is answered in JSON or plain text.
+    page = kind is _Kind.NOT_JSON and "html" in headers.get("content-type", "").lower()
+    if status in _NO_ROUTE and routed and not page and not _OF_MODEL.search(said):
+        return _Kind.EDITS
+    return kind
 
 
 def _kind(status: int, facts: ErrorFacts, *, is_json: bool) -> _Kind:
@@ -250,6 +333,9 @@ def _kind(status: int, facts: ErrorFacts, *, is_json: bool) -> _Kind:
     return _TYPES.get(facts.type, _Kind.SERVER) if status < 300 else _Kind.SERVER
 
 
+_LACKS: Final[Mapping[_Kind, Lack]] = {_Kind.SIZE: "size", _Kind.EDITS: "edits"}
+
+
 def _build(
     kind: _Kind, status: int, facts: ErrorFacts, wait: float | None, known: Sequence[str]
 ) -> UpstreamError:
@@ -265,6 +351,10 @@ def _build(
             what = (FaultClass.AUTH, "upstream_auth_failed", "refused its credential", 502)
         case _Kind.CAPABILITY:
             what = (FaultClass.CAPABILITY, "model_unavailable", "does not serve this model", 503)
+        case _Kind.SIZE:
+            what = (FaultClass.CAPABILITY, "size_unavailable", "does not make this size", 503)
+        case _Kind.EDITS:
+            what = (FaultClass.CAPABILITY, "edits_unavailable", "does not make this edit", 503)
         case _Kind.THROTTLED:
             what = (FaultClass.THROTTLED, "rate_limit_exceeded", "is at its rate limit", 429)
         case _Kind.CUT:
@@ -283,12 +373,13 @@ def _build(
         retry_after_s=wait,
         sold=kind is _Kind.CUT,
         final_status=final,
+        lacks=_LACKS.get(kind, "model"),
     )
 
 
 def _moderation(status: int, facts: ErrorFacts, known: Sequence[str]) -> UpstreamError:
     details = scrub_tree(facts.moderation_details, known) if facts.moderation_details else None
-    message = _CONTACT.sub("", facts.message[:_MESSAGE_READ]).strip()
+    message = _CONTACT.sub("", _told(facts)).strip()
     return UpstreamError(
         FaultClass.CLIENT,
         "moderation_blocked",
@@ -305,99 +396,19 @@ def _caller(status: int, facts: ErrorFacts, known: Sequence[str]) -> UpstreamErr
     return UpstreamError(
         FaultClass.CLIENT,
         _name(facts.code, known) or fallback or "invalid_request",
-        scrub(facts.message, known) or "The upstream refused the request.",
+        scrub(_told(facts), known) or "The upstream refused the request.",
         status=status,
         param=param,
         final_status=400,
     )
 
 
+def _told(facts: ErrorFacts) -> str:
+    """Return the vendor's own words, without what relays put around them."""
+    return _RELAYED.sub("", facts.message[:_MESSAGE_READ])
+
+
 def _name(text: str, known: Sequence[str]) -> str | None:
     """Return a code or parameter name if it is one and hides nothing."""
     fine = re.fullmatch(r"[\w.\[\]-]{1,64}", text) and scrub(text, known) == text
     return text if fine else None
-
-
-# ---- waiting times ----------------------------------------------------------------------------
-
-_UNIT_S: Final = {
-    "d": 86_400.0,
-    "h": 3600.0,
-    "m": 60.0,
-    "s": 1.0,
-    "ms": 1e-3,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "ns": 1e-9,
-}
-_PART = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|us|µs|ns|d|h|m|s)")
-_DURATION = re.compile(rf"(?:{_PART.pattern})+")
-_NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
-_IN_TEXT = re.compile(
-    rf"(?:try again|retry) (?:in|after) (?:({_DURATION.pattern})\b|(\d{{1,9}}(?:\.\d{{1,9}})?) ?"
-    r"(milliseconds?|seconds?|minutes?|hours?))",
-    re.IGNORECASE,
-)
-
-
-def retry_after_s(headers: Mapping[str, str], message: str = "", *, now_ms: int) -> float | None:
-    """Return the longest wait in seconds that an answer asks for, or None if it names none.
-
-    Reads `retry-after` (seconds or an HTTP date, RFC 9110 section 10.2.3), `retry-after-ms`,
-    `x-ratelimit-reset-*` (durations such as `6m0s`; a bucket whose `remaining` is above zero is not
-    the one that ran out) and "try again in 12s" in the text.
-    """
-    waits = [
-        _after(headers.get("retry-after", ""), now_ms),
-        _milliseconds(headers.get("retry-after-ms", "")),
-        _wait_in_text(message),
-    ]
-    for name, value in headers.items():
-        bucket = name.lower().removeprefix("x-ratelimit-reset-")
-        if bucket != name.lower() and not _has_left(headers, bucket):
-            waits.append(duration_s(value))
-    known = [wait for wait in waits if wait is not None]
-    return min(max(known), RETRY_AFTER_MAX_S) if known else None
-
-
-def duration_s(text: str) -> float | None:
-    """Return a duration such as `1s`, `6m0s`, `534ms` or `12` in seconds, or None."""
-    text = text.strip().lower()
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    if not _DURATION.fullmatch(text):
-        return None
-    return math.fsum(float(number) * _UNIT_S[unit] for number, unit in _PART.findall(text))
-
-
-def _after(text: str, now_ms: int) -> float | None:
-    text = text.strip()
-    if not text:
-        return None
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, moment.timestamp() - now_ms / 1000)
-
-
-def _milliseconds(text: str) -> float | None:
-    text = text.strip()
-    return float(text) / 1000 if _NUMBER.fullmatch(text) else None
-
-
-def _has_left(headers: Mapping[str, str], bucket: str) -> bool:
-    left = headers.get(f"x-ratelimit-remaining-{bucket}", "").strip()
-    return bool(_NUMBER.fullmatch(left)) and float(left) > 0
-
-
-def _wait_in_text(message: str) -> float | None:
-    found = _IN_TEXT.search(message)
-    if found is None:
-        return None
-    if found.group(1):
-        return duration_s(found.group(1))
-    number, unit = found.group(found.re.groups - 1), found.group(found.re.groups).lower()
-    return float(number) * _UNIT_S["ms" if unit.startswith("milli") else unit[0]]

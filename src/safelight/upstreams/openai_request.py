@@ -1,22 +1,71 @@
-"""A call in the words of the OpenAI Images API: address, headers, body.
+"""A call in the words of the images routes: address, headers, body.
 
 Owns which fields are sent and how. Source: OpenAI images API, `images/generations` (JSON) and
-`images/edits` (multipart). `response_format` is never sent: GPT image models refuse it and always
-answer base64.
+`images/edits` (multipart). Where servers differ, their profile says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import aiohttp
 import msgspec
+import pybase64
 
 from safelight import __version__
-from safelight.types import MEDIA_TYPES, Account, BlobRef, Operation, UpstreamCall
+from safelight.errors import FaultClass, UpstreamError
+from safelight.types import MEDIA_TYPES, Account, ImageFormat, Operation, UpstreamCall
+from safelight.upstreams.http_transport import Body
+from safelight.upstreams.inputs import InputFile, Inputs, auto_size, converted_inputs
+from safelight.upstreams.profiles import Profile
+from safelight.upstreams.spool import uninterrupted
 
-_SUFFIXES = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+_SUFFIXES: Final = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+_GENERATIONS: Final = "images/generations"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where and how one account is asked.
+
+    `base` is the address before `images/generations`, `query` is put behind every route (with its
+    `?`), `auth` holds the header that carries the credential.
+    """
+
+    account: Account
+    profile: Profile
+    base: str
+    query: str = ""
+    auth: Mapping[str, str]
+    models_url: str
+    heartbeat: int = 0
+    event_timeout_s: float = 60.0
+    max_pixels: int = 0
+    download_origins: tuple[str, ...] = ()
+
+    def url(self, path: str) -> str:
+        """Return the address of a route."""
+        return f"{self.base}/{path}{self.query}"
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of every request."""
+        return {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": f"safelight/{__version__}",
+            **self.auth,
+        }
+
+
+def bearer(account: Account) -> dict[str, str]:
+    """Return the header that carries a key as OpenAI takes it; nothing without a key."""
+    if account.api_key is None:
+        return {}
+    return {"Authorization": f"Bearer {account.api_key.reveal()}"}
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -24,80 +73,148 @@ class Request(msgspec.Struct, frozen=True):
 
     url: str
     headers: dict[str, str]
-    body: bytes | aiohttp.FormData
+    body: Body
 
 
-@contextmanager
-def opened_request(account: Account, call: UpstreamCall, *, stream: bool) -> Iterator[Request]:
+@asynccontextmanager
+async def opened_request(
+    target: Target, call: UpstreamCall, *, spool: Path, partials: int
+) -> AsyncIterator[Request]:
     """Give the request for `call`; input files stay open, and are read only as they are sent.
 
+    Args:
+        target: whom to ask.
+        call: for what.
+        spool: converted inputs are put beside it, and removed in the end.
+        partials: how many partial images to ask for; 0: no stream.
+
     Raises:
+        UpstreamError: the server cannot serve this (CAPABILITY), or an input is no picture.
         OSError: an input file cannot be read.
     """
-    fields = _fields(account, call, stream=stream)
-    base = account.base_url.rstrip("/")
-    headers = _headers(account)
+    _refuse_what_is_lacking(target, call)
+    fields = _fields(target, call, partials)
     if call.operation is Operation.GENERATION:
-        headers["Content-Type"] = "application/json"
-        yield Request(f"{base}/images/generations", headers, msgspec.json.encode(fields))
+        yield _json_request(target, fields)
         return
-    with ExitStack() as files:
-        yield Request(f"{base}/images/edits", headers, _form(fields, call, files))
+    async with converted_inputs(target.profile, call, spool) as inputs:
+        if target.profile.inputs_in_json and inputs.mask is None:
+            # In a thread: sixteen pictures in base64 would keep everybody else waiting.
+            yield await uninterrupted(_json_with_inputs, target, fields, inputs)
+            return
+        with _form(target.profile, fields, inputs) as form:
+            path = target.profile.edits_path if inputs.mask is None else target.profile.masked_path
+            yield Request(target.url(path), target.headers(), form)
 
 
-def _headers(account: Account) -> dict[str, str]:
-    headers = {
-        "Accept": "application/json",
-        "Accept-Encoding": "identity",
-        "User-Agent": f"safelight/{__version__}",
-    }
-    if account.api_key is not None:
-        headers["Authorization"] = f"Bearer {account.api_key.reveal()}"
-    return headers
+def _refuse_what_is_lacking(target: Target, call: UpstreamCall) -> None:
+    profile = target.profile
+    if call.mask is not None and (
+        profile.mask is None or len(call.inputs) > profile.masked_inputs_max
+    ):
+        raise UpstreamError(
+            FaultClass.CAPABILITY,
+            "edits_unavailable",
+            "The upstream does not make this edit.",
+            final_status=503,
+            lacks="edits",
+        )
+    width, _, height = call.size.partition("x")
+    if target.max_pixels and height and int(width) * int(height) > target.max_pixels:
+        raise UpstreamError(
+            FaultClass.CAPABILITY,
+            "size_unavailable",
+            "The upstream does not make this size.",
+            final_status=503,
+            lacks="size",
+        )
 
 
-def _fields(account: Account, call: UpstreamCall, *, stream: bool) -> dict[str, object]:
+def _fields(target: Target, call: UpstreamCall, partials: int) -> dict[str, object]:
     """Return the parameters; one that was not given is not sent, so that the model's default holds.
 
     `size` of `auto` counts as not given: it is the documented default, and some compatible servers
     refuse the word.
     """
-    lossy = call.output_format != "png"
+    profile = target.profile
+    edit = call.operation is Operation.EDIT
+    form = _output_format(profile, call)
+    size = (
+        auto_size(profile, call.inputs[0] if edit else None) if call.size == "auto" else call.size
+    )
     given: dict[str, object | None] = {
-        "model": account.model,
-        "prompt": call.prompt,
+        "model": target.account.model,
+        "prompt": _plain_prompt(profile, call.prompt),
         "n": 1,
-        "size": None if call.size == "auto" else call.size,
+        "size": size,
         "quality": call.quality,
         "background": call.background,
-        "output_format": call.output_format,
-        "output_compression": call.output_compression if lossy else None,
+        "output_format": form if form != "png" or profile.asks_png else None,
+        "output_compression": call.output_compression if form != "png" else None,
         "moderation": call.moderation,
-        "input_fidelity": call.input_fidelity if call.operation is Operation.EDIT else None,
+        "input_fidelity": call.input_fidelity if edit else None,
         "user": call.user,
     }
-    if stream:
-        given |= {"stream": True, "partial_images": call.partial_images}
-    return {name: value for name, value in given.items() if value is not None}
+    sent = {
+        name: value for name, value in given.items() if value is not None and name in profile.fields
+    }
+    if profile.response_format is not None:
+        sent["response_format"] = profile.response_format
+    if partials:
+        sent |= {"stream": True, "partial_images": partials}
+    return sent
 
 
-def _form(fields: dict[str, object], call: UpstreamCall, files: ExitStack) -> aiohttp.FormData:
-    """Return the multipart body; several pictures are `image[]`, one is `image`, as in the SDK."""
-    form = aiohttp.FormData()
-    for name, value in fields.items():
-        form.add_field(name, str(value).lower() if isinstance(value, bool) else str(value))
-    name = "image" if len(call.inputs) == 1 else "image[]"
-    for at, (blob, path) in enumerate(zip(call.inputs, call.input_paths, strict=True)):
-        _add_file(form, name, f"image-{at}", blob, files.enter_context(path.open("rb")))
-    if call.mask is not None and call.mask_path is not None:
-        _add_file(form, "mask", "mask", call.mask, files.enter_context(call.mask_path.open("rb")))
-    return form
+def _output_format(profile: Profile, call: UpstreamCall) -> ImageFormat:
+    """Return the format to ask for: the wanted one, or png, which loses nothing when remade."""
+    compressed = call.output_compression is not None
+    if call.output_format not in profile.formats:
+        return "png"
+    return (
+        "png" if compressed and "output_compression" not in profile.fields else call.output_format
+    )
 
 
-def _add_file(form: aiohttp.FormData, name: str, stem: str, blob: BlobRef, file: object) -> None:
+def _plain_prompt(profile: Profile, prompt: str) -> str:
+    """Return the prompt with nothing in it that the server would take for a parameter."""
+    for pattern, instead in profile.substitutions:
+        prompt = pattern.sub(instead, prompt)
+    return prompt
+
+
+def _json_request(target: Target, fields: Mapping[str, object]) -> Request:
+    headers = {**target.headers(), "Content-Type": "application/json"}
+    return Request(target.url(_GENERATIONS), headers, msgspec.json.encode(fields))
+
+
+def _json_with_inputs(target: Target, fields: Mapping[str, object], inputs: Inputs) -> Request:
+    pictures = [pybase64.b64encode_as_string(file.path.read_bytes()) for file in inputs.pictures]
+    return _json_request(target, {**fields, target.profile.inputs_in_json: pictures})
+
+
+@contextmanager
+def _form(
+    profile: Profile, fields: Mapping[str, object], inputs: Inputs
+) -> Iterator[aiohttp.FormData]:
+    """Give the multipart body; several pictures are `image[]`, one is `image`, as in the SDK."""
+    with ExitStack() as files:
+        form = aiohttp.FormData()
+        for name, value in fields.items():
+            form.add_field(name, str(value).lower() if isinstance(value, bool) else str(value))
+        name = profile.one_input if len(inputs.pictures) == 1 else "image[]"
+        for at, file in enumerate(inputs.pictures):
+            _add_file(form, name, f"image-{at}", file, files)
+        if inputs.mask is not None:
+            _add_file(form, profile.mask_field, "mask", inputs.mask, files)
+        yield form
+
+
+def _add_file(
+    form: aiohttp.FormData, name: str, stem: str, file: InputFile, files: ExitStack
+) -> None:
     form.add_field(
         name,
-        file,
-        filename=f"{stem}.{_SUFFIXES[blob.format]}",
-        content_type=MEDIA_TYPES[blob.format],
+        files.enter_context(file.path.open("rb")),
+        filename=f"{stem}.{_SUFFIXES[file.format]}",
+        content_type=MEDIA_TYPES[file.format],
     )

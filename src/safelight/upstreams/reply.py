@@ -1,7 +1,7 @@
 """A picture inside JSON, read as a stream: base64 goes out as bytes while it arrives.
 
-Owns the incremental scanner of one images reply (OpenAI images API: `data[0].b64_json`, or one
-stream event with `b64_json` at the top) and the base64 decoding. Keeps everything that is no
+Owns the incremental scanner of one reply and the base64 decoding. Where pictures are is said by
+the adapter, as paths (`Places`); those of the Images API are here. Keeps everything that is no
 picture, up to 1 MB, for a full parse at the end. Does no I/O, knows no HTTP and judges no answer.
 
 How it works: a scanner that knows only JSON's brackets and strings (RFC 8259), and so the path of
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, StrEnum, auto
 from typing import Final
 
@@ -27,6 +27,31 @@ SKELETON_MAX: Final = 1024 * 1024
 """Bytes of JSON that are kept beside the picture."""
 URL_MAX: Final = 8192
 """Characters of a picture's address."""
+
+
+class Role(Enum):
+    """What a string at a known path is."""
+
+    PICTURE = auto()
+    """Base64, or a data URL."""
+    ADDRESS = auto()
+    """Where the picture is, or a data URL."""
+    IGNORED = auto()
+    """Something long that nobody needs, such as our own input sent back; not kept."""
+
+
+Place = tuple[str | None, ...]
+"""Keys from the document's top down to a string; None is any position of a list."""
+Places = Mapping[Place, Role]
+"""Which strings of a reply are no ordinary text."""
+
+IMAGES_PLACES: Final[Places] = {
+    ("b64_json",): Role.PICTURE,
+    ("data", None, "b64_json"): Role.PICTURE,
+    ("data", None, "url"): Role.ADDRESS,
+}
+"""OpenAI images API: `data[]` of a reply, and `b64_json` at the top of a stream event."""
+
 _DEPTH_MAX: Final = 64
 _DATA_PREFIX_MAX: Final = 128
 
@@ -139,7 +164,7 @@ class _Mode(Enum):
     SNIFF = auto()  # the first bytes of a "url": an address or a data URL?
     ADDRESS = auto()
     PICTURE = auto()
-    SKIPPED = auto()  # a second picture
+    SKIPPED = auto()  # a second picture, or a string that nobody needs
     AFTER = auto()
 
 
@@ -160,9 +185,13 @@ class ReplyScanner:
 
     Memory stays below SKELETON_MAX and a few hundred bytes, whatever the picture's size. What comes
     after the document's last bracket is ignored.
+
+    Args:
+        sink: takes the first picture.
+        places: where pictures can be.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, places: Places = IMAGES_PLACES) -> None:
         self.images = 0
         """How many pictures the reply holds, as far as it was read."""
         self.picture_bytes = 0
@@ -170,6 +199,9 @@ class ReplyScanner:
         self.url: str | None = None
         """The address given instead of a picture."""
         self._sink = sink
+        self._places = places
+        self._deepest = max(map(len, places), default=0)
+        self._image_at: tuple[int, ...] | None = None
         self._mode = _Mode.BEFORE
         self._levels: list[_Level] = []
         self._skeleton = bytearray()
@@ -273,17 +305,21 @@ class ReplyScanner:
         if self._levels[-1].wants_key:
             self._mode = _Mode.KEY
             return
-        key = self._picture_key()
-        if key == "b64_json":
+        role = self._role()
+        if role is Role.PICTURE:
             self._open_picture()
-        elif key == "url" and self.url is None:
+        elif role is Role.ADDRESS and self.url is None:
             self._held = b""
             self._mode = _Mode.SNIFF
         else:
-            self._mode = _Mode.TEXT
+            self._mode = _Mode.SKIPPED if role is Role.IGNORED else _Mode.TEXT
 
     def _open_picture(self) -> None:
-        self.images = max(self.images, self._levels[1].index + 1 if len(self._levels) > 1 else 1)
+        # Two forms of one picture stand side by side; pictures differ by their position in a list.
+        at = tuple(level.index for level in self._levels if not level.is_object)
+        if at != self._image_at:
+            self._image_at = at
+            self.images += 1
         if self.picture_bytes:
             self._mode = _Mode.SKIPPED
             return
@@ -291,13 +327,13 @@ class ReplyScanner:
         self._held = b""
         self._mode = _Mode.PICTURE
 
-    def _picture_key(self) -> str:
-        """Return the key of the string that begins, if a picture can be there."""
-        levels = self._levels
-        if len(levels) == 1:
-            return levels[0].key if levels[0].key == "b64_json" else ""
-        listed = len(levels) == 3 and levels[0].key == "data" and not levels[1].is_object
-        return levels[2].key if listed else ""
+    def _role(self) -> Role | None:
+        """Return what the string that begins is by its path, None for text."""
+        if len(self._levels) > self._deepest:
+            return None
+        return self._places.get(
+            tuple([level.key if level.is_object else None for level in self._levels])
+        )
 
     def _string(self, chunk: bytes, position: int) -> int:
         keep = self._mode is not _Mode.SKIPPED

@@ -6,13 +6,33 @@ Owns the write order that makes crash recovery safe: `<path>.part` grows, is fsy
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import ParamSpec, TypeVar
 
 from safelight.durable import fsync_folder
 from safelight.types import Received, Usage
+
+WorkP = ParamSpec("WorkP")
+ResultT = TypeVar("ResultT")
+
+
+async def uninterrupted(
+    work: Callable[WorkP, ResultT], *args: WorkP.args, **kwargs: WorkP.kwargs
+) -> ResultT:
+    """Run `work` in a thread; a cancelled caller waits for its end, so that files stand still."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # nobody else will look at it
+        raise
 
 
 class Spool:

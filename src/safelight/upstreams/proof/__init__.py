@@ -23,12 +23,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pyvips
 
 from safelight.clock import Clock
 from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Account, Received, UpstreamCall
 from safelight.upstreams import PartialSink
+from safelight.upstreams.options import read_options
 from safelight.upstreams.proof.studio import Rendering
 from safelight.upstreams.spool import Spool
 
@@ -38,6 +40,10 @@ _log = logging.getLogger(__name__)
 
 _WORKERS = 2
 _CHUNK_BYTES = 256 * 1024
+
+
+class _Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A renderer on this machine has nothing to choose."""
 
 
 class _AbandonedError(Exception):
@@ -138,6 +144,18 @@ class ProofUpstream:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="proof")
+
+    def check(self, account: Account) -> Account:
+        """Return the account as it is; see `Upstream.check`.
+
+        Raises:
+            ConfigError: it has options.
+        """
+        read_options(account, _Options)
+        return account
+
+    async def probe(self, account: Account, *, deadline: float) -> None:
+        """Return: there is no credential to refuse; see `Upstream.probe`."""
 
     async def generate(
         self,

@@ -2,7 +2,7 @@
 
 Owns the incremental parser of `text/event-stream` (WHATWG HTML, "Server-sent events") for frames
 of any size: a frame's data goes to a `ReplyScanner` while it arrives, never whole into memory.
-Knows the wire form only; what an event means is decided in `openai_receive.py`.
+Knows the wire form only; what an event means is decided by the adapter that receives it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from safelight.upstreams.reply import ReplyScanner, Sink
+from safelight.upstreams.reply import IMAGES_PLACES, Places, ReplyScanner, Sink
 
 _LINE_END = re.compile(rb"[\r\n]")
 _FIELD_MAX = 1024
@@ -41,10 +41,12 @@ class EventScanner:
 
     Args:
         open_sink: called once for each frame; gives the place for that frame's picture.
+        places: where in a frame's data pictures can be.
     """
 
-    def __init__(self, open_sink: Callable[[], Sink]) -> None:
+    def __init__(self, open_sink: Callable[[], Sink], places: Places = IMAGES_PLACES) -> None:
         self._open_sink = open_sink
+        self._places = places
         self._frame: Frame | None = None
         self._event = ""
         self._line = b""
@@ -99,7 +101,7 @@ class EventScanner:
         self._line = b""
         self._in_data = True
         if self._frame is None:
-            self._frame = Frame(ReplyScanner(self._open_sink()))
+            self._frame = Frame(ReplyScanner(self._open_sink(), self._places))
         self._frame.scanner.feed(line[5:])
 
     def _end_line(self) -> Frame | None:

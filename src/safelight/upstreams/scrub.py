@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from safelight.types import Account
+
 MESSAGE_MAX: Final = 500
 """Characters of upstream text that are passed on."""
 _TREE_DEPTH_MAX = 4
@@ -43,6 +45,14 @@ _RULES: Final = (
     (r"(?<![\w-])(?=[\w+/=-]*\d)[\w+/=-]{32,}", "[id]"),
 )
 _PATTERNS: Final = tuple((re.compile(rule, re.IGNORECASE), instead) for rule, instead in _RULES)
+
+
+def account_secrets(account: Account) -> tuple[str, ...]:
+    """Return what no message about a call of this account may show: its key and its host."""
+    key = account.api_key.reveal() if account.api_key is not None else ""
+    _, _, rest = account.base_url.partition("://")
+    host = rest.partition("/")[0].rpartition("@")[2]
+    return tuple(filter(None, (key, host, host.partition(":")[0])))
 
 
 def scrub(text: str, known: Iterable[str] = ()) -> str:

@@ -1,4 +1,4 @@
-"""HTTP towards one kind of upstream: sending, and reading an answer's bytes under timers.
+"""HTTP towards an upstream: sending, and reading an answer's bytes under timers.
 
 Owns the aiohttp session, the translation of its exceptions into `UpstreamError`, and the timers of
 a call. Parses no body. Rules of the failure catalogue that live here: U1-U5 and U21 (connect, TLS,
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Final, Protocol
@@ -21,6 +21,9 @@ import aiohttp
 from safelight.clock import Clock
 from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Account
+
+Body = bytes | aiohttp.FormData | AsyncIterable[bytes]
+"""What can be sent."""
 
 BODY_MAX: Final = 64 * 1024 * 1024
 """Bytes of one answer, on the wire and unpacked."""
@@ -43,7 +46,17 @@ class Timers:
         self.connect_s = account.connect_timeout_s
         self.idle_s = account.idle_timeout_s
         self.deadline = deadline
+        self._event_by: float | None = None
         self.answer_by = min(deadline, clock.monotonic() + account.first_byte_timeout_s)
+
+    def expect_event(self, within_s: float | None) -> None:
+        """Begin to wait for the next event of a stream; None: as long as for an answer."""
+        self._event_by = None if within_s is None else self.clock.monotonic() + within_s
+
+    @property
+    def news_by(self) -> float:
+        """When silence before an answer or between two events ends the call."""
+        return self.answer_by if self._event_by is None else min(self.answer_by, self._event_by)
 
     def left(self, until: float) -> float:
         """Return the seconds until then, at least 0."""
@@ -93,8 +106,8 @@ class Answer:
         self.headers: Mapping[str, str] = response.headers
         self.content_type = response.content_type.lower()
         self.request_id = response.headers.get("x-request-id")
+        self.timers = timers
         self._response = response
-        self._timers = timers
         self._rate = RateFloor()
         self._wire_bytes = 0
         self._body_bytes = 0
@@ -138,14 +151,16 @@ class Answer:
                     pass
 
     async def _receive(self, *, flowing: bool) -> bytes:
-        timers = self._timers
+        timers = self.timers
         idle_until = timers.clock.monotonic() + timers.idle_s
-        until = min(timers.deadline, idle_until) if flowing else timers.answer_by
+        until = min(timers.deadline, idle_until) if flowing else timers.news_by
         try:
             async with asyncio.timeout(timers.left(until)):
                 data = await self._response.content.readany()
         except TimeoutError:
-            raise (stalled() if flowing else timed_out()) from None
+            if flowing:
+                raise stalled() from None
+            raise (silent() if timers.news_by < timers.answer_by else timed_out()) from None
         except (aiohttp.ClientError, OSError) as error:
             raise truncated() from error
         self._wire_bytes += len(data)
@@ -204,7 +219,7 @@ class Transport:
         timers: Timers,
         *,
         headers: Mapping[str, str],
-        data: bytes | aiohttp.FormData | None = None,
+        data: Body | None = None,
     ) -> AsyncIterator[Answer]:
         """Send a request and give its answer; leaving early closes the connection.
 
@@ -227,12 +242,12 @@ class Transport:
         timers: Timers,
         *,
         headers: Mapping[str, str],
-        data: bytes | aiohttp.FormData | None,
+        data: Body | None,
     ) -> aiohttp.ClientResponse:
         progress = SimpleNamespace(sent=False)
-        connect = min(timers.connect_s, timers.left(timers.answer_by))
+        connect = min(timers.connect_s, timers.left(timers.news_by))
         try:
-            async with asyncio.timeout(timers.left(timers.answer_by)):
+            async with asyncio.timeout(timers.left(timers.news_by)):
                 return await self._opened().request(
                     method,
                     url,
@@ -320,6 +335,13 @@ def stalled() -> UpstreamError:
     )
 
 
+def silent() -> UpstreamError:
+    """A stream gave no further event in time (U3): it has stalled, paid for or not."""
+    return UpstreamError(
+        FaultClass.SLOW, "upstream_stalled", "The upstream stopped in mid-answer.", sold=None
+    )
+
+
 def truncated() -> UpstreamError:
     """The body ended early (U5)."""
     return UpstreamError(
@@ -335,6 +357,27 @@ def not_json(status: int | None, *, sold: bool = False) -> UpstreamError:
         "The upstream answered something unreadable.",
         status=status,
         sold=sold,
+    )
+
+
+def redirected(answer: Answer) -> UpstreamError:
+    """A redirect (U22): following it would carry the key, or the request, to another place."""
+    return UpstreamError(
+        FaultClass.FAST,
+        "upstream_redirect",
+        "The upstream redirected the request.",
+        status=answer.status,
+    )
+
+
+def disk_failed(*, sold: bool) -> UpstreamError:
+    """An input could not be read or the picture not be kept: our own disk, nobody else's fault."""
+    return UpstreamError(
+        FaultClass.LOCAL,
+        "storage_failed",
+        "The image could not be read or kept.",
+        sold=sold,
+        final_status=503,
     )
 
 

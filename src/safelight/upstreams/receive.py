@@ -6,7 +6,6 @@ faults are found in it (failure catalogue U5, U6, U13, U20, U23). Sends nothing.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,12 +15,12 @@ import msgspec
 from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Received, Usage
 from safelight.upstreams import PartialSink
-from safelight.upstreams.faults import classify, read_error
-from safelight.upstreams.openai_events import EventScanner, Frame
-from safelight.upstreams.openai_scrub import scrub
-from safelight.upstreams.openai_transport import Answer, not_json, too_large, truncated
+from safelight.upstreams.event_stream import EventScanner, Frame
+from safelight.upstreams.faults import Setting, classify, read_error
+from safelight.upstreams.http_transport import Answer, not_json, too_large, truncated
 from safelight.upstreams.reply import ReplyError, ReplyFault, ReplyScanner, Sink
-from safelight.upstreams.spool import Spool
+from safelight.upstreams.scrub import scrub
+from safelight.upstreams.spool import Spool, uninterrupted
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,10 @@ class Receiver:
         spool: where the picture ends up.
         now_ms: wall-clock milliseconds, for waiting times in errors.
         known: the account's secrets, to keep out of messages.
-        on_partial: sink for partial images, or None.
+        setting: what was asked of which kind of server.
+        on_partial: sink for partial images; None: they are dropped.
+        partials: how many of them are given to the sink; more are dropped.
+        event_s: how long a stream may go without an event, or None.
     """
 
     def __init__(
@@ -52,12 +54,18 @@ class Receiver:
         *,
         now_ms: Callable[[], int],
         known: Sequence[str],
-        on_partial: PartialSink | None,
+        setting: Setting,
+        on_partial: PartialSink | None = None,
+        partials: int = _PARTIALS_MAX,
+        event_s: float | None = None,
     ) -> None:
         self._spool = spool
         self._now_ms = now_ms
         self._known = known
+        self._setting = setting
         self._on_partial = on_partial
+        self._partials_wanted = partials
+        self._event_s = event_s
         self._partials = 0
 
     async def refusal(self, answer: Answer) -> UpstreamError:
@@ -88,7 +96,7 @@ class Receiver:
                     scanner.feed(piece)
                 document = scanner.document()
             except ReplyError as error:
-                raise _unusable(error, answer, sold=file.size > 0) from error
+                raise unusable(error, answer, sold=file.size > 0) from error
             usage = read_usage(document)
             if scanner.picture_bytes:
                 if scanner.images > 1:
@@ -108,11 +116,12 @@ class Receiver:
         Raises:
             UpstreamError: an error event, or no picture at the end.
         """
-        slot = _Slot(self._spool)
+        slot = Slot(self._spool)
         try:
             scanner = EventScanner(slot.next)
             while piece := await answer.read(flowing=scanner.in_frame):
                 for frame in scanner.feed(piece):
+                    answer.timers.expect_event(self._event_s)
                     received = await self._frame(frame, slot, answer)
                     if received is not None:
                         return received
@@ -122,10 +131,11 @@ class Receiver:
                     return received
             raise truncated()
         except ReplyError as error:
-            raise _unusable(error, answer, sold=slot.used or self._partials > 0) from error
+            raise unusable(error, answer, sold=slot.used or self._partials > 0) from error
         except UpstreamError as error:
             # A partial image was made and is billed, whatever ended the stream afterwards.
-            error.sold = error.sold or (self._partials > 0 and error.fault is FaultClass.SLOW)
+            if self._partials > 0 and error.fault is FaultClass.SLOW:
+                error.sold = True
             raise
         finally:
             slot.clear()
@@ -145,7 +155,7 @@ class Receiver:
                 raise no_image(answer)
             return await commit(file, request_id=address.request_id, usage=address.usage)
 
-    async def _frame(self, frame: Frame, slot: _Slot, answer: Answer) -> Received | None:
+    async def _frame(self, frame: Frame, slot: Slot, answer: Answer) -> Received | None:
         """Act on one event; return the picture if this was the completed one."""
         document = frame.document()
         if read_error(document) is not None or frame.event == "error":
@@ -165,14 +175,13 @@ class Receiver:
             )
         return None
 
-    def _partial(self, document: Mapping[str, object], slot: _Slot) -> None:
+    def _partial(self, document: Mapping[str, object], slot: Slot) -> None:
         index = document.get("partial_image_index")
         if not isinstance(index, int) or not 0 <= index < _PARTIALS_MAX:
             index = self._partials
         self._partials += 1
-        path = slot.keep_as_partial(index)
-        if self._on_partial is not None:
-            self._on_partial(index, path)
+        if self._on_partial is not None and index < self._partials_wanted:
+            self._on_partial(index, slot.keep_as_partial(index))
 
     def _classified(self, answer: Answer, status: int, document: object) -> UpstreamError:
         facts = read_error(document)
@@ -181,10 +190,17 @@ class Receiver:
             log.info(
                 "upstream error (HTTP %d): %s", answer.status, scrub(facts.message, self._known)
             )
-        return classify(status, answer.headers, document, now_ms=self._now_ms(), known=self._known)
+        return classify(
+            status,
+            answer.headers,
+            document,
+            now_ms=self._now_ms(),
+            known=self._known,
+            setting=self._setting,
+        )
 
 
-class _Slot:
+class Slot:
     """The part file, used anew for each event's picture."""
 
     def __init__(self, spool: Path) -> None:
@@ -223,14 +239,7 @@ class _Slot:
 
 async def commit(file: Spool, *, request_id: str | None, usage: Usage | None) -> Received:
     """Make the spool durable in a thread; a cancelled caller still waits for the thread to end."""
-    work = asyncio.ensure_future(
-        asyncio.to_thread(file.commit, upstream_request_id=request_id, usage=usage)
-    )
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.wait({work})
-        raise
+    return await uninterrupted(file.commit, upstream_request_id=request_id, usage=usage)
 
 
 def no_image(answer: Answer) -> UpstreamError:
@@ -271,7 +280,8 @@ def _count(table: object, name: str) -> int:
     return value if isinstance(value, int) and fine else 0
 
 
-def _unusable(error: ReplyError, answer: Answer, *, sold: bool) -> UpstreamError:
+def unusable(error: ReplyError, answer: Answer, *, sold: bool) -> UpstreamError:
+    """Return the error for an answer that cannot be read (U5, U20, U21)."""
     match error.fault:
         case ReplyFault.TOO_LARGE:
             return too_large()
