@@ -7,29 +7,31 @@ after start. Every key is described in docs/configuration.md.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import date
-from importlib.metadata import entry_points
 from importlib.resources import files
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 
 from safelight import money, sizes
-from safelight.config_file import ConfigFile, KeyPath, known
+from safelight.config_accounts import AccountConfig, keys_in_clear, load_accounts
+from safelight.config_file import (
+    Bytes,
+    ConfigFile,
+    Count,
+    KeyPath,
+    Name,
+    Port,
+    Seconds,
+    Share,
+    Text,
+)
 from safelight.errors import ConfigError, InvalidValue
-from safelight.types import Account, Micros, Secret
+from safelight.types import Account, Micros
 
-Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
-Bytes = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
-Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Price = Annotated[Micros, msgspec.Meta(ge=0, le=money.MICROS_MAX)]
-Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,35 +62,54 @@ class StorageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Below this much free space no new work is accepted (503 `storage_full`)."""
 
 
+class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[pool]: how accounts are used; the defaults suit vendors that limit images a minute."""
+
+    learn_above_configured: bool = False
+    """Whether a group that is never refused may be used beyond its `images_per_minute`."""
+    burst_share: Share = 0.2
+    """Share of a minute's budget that may be used at once."""
+    window_guard_s: Annotated[float, msgspec.Meta(ge=0, le=30)] = 1.0
+    """Seconds by which the minute of our own count is longer than the vendor's."""
+    cooling_max_s: Seconds = 600.0
+    """Longest cooling that a vendor's Retry-After may ask for."""
+    exhausted_s: Seconds = 900.0
+    """A group without money upstream is tried again after this long."""
+    eject_after_fast: Count = 5
+    """Quick failures in a row that take an account out."""
+    eject_after_slow: Count = 3
+    """Timeouts, stalls or unusable pictures in a row that take an account out."""
+    ejection_s: Seconds = 15.0
+    """First time out; it grows with each failed return, up to `ejection_max_s`."""
+    ejection_max_s: Seconds = 50.0
+    slow_start_s: Seconds = 60.0
+    """How long an account that came back takes to its full share."""
+    canary_s: Seconds = 5.0
+    """While an endpoint is down, one attempt in so many seconds looks whether it is back."""
+    probe_s: Seconds = 30.0
+    """How often a refused credential is looked at again, at no cost."""
+    retry_tokens: Count = 50
+    """Least size of an endpoint's retry quota; it grows with the attempts in flight."""
+    soft_timeout_min_s: Seconds = 60.0
+    """An attempt that is slower than almost all others gets a second one, never before this."""
+    soft_timeout_max_s: Seconds = 150.0
+    hedge_share: Share = 0.04
+    """Most pictures, as a share of an hour's, that may be bought twice by such second attempts."""
+    max_waiting: Count = 100_000
+    """Most jobs that wait for an account in one process."""
+    max_waiting_per_customer: Count = 10_000
+    margin_alarm: Share = 0.0
+    """Warn when less than this share of the price is left after the vendor's."""
+    floor_share: Share = 0.1
+    """Share of the turns that jobs and batches keep while interactive calls wait."""
+
+
 class BillingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[billing]: the customer that the first start makes."""
 
     first_customer: Text = "default"
     first_credit: str = "10.00"
     """Dollars credited to the first customer, as a decimal string."""
-
-
-class AccountConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[[accounts]]: one upstream credential as the file has it; loading makes an `Account`."""
-
-    name: Name
-    upstream: str
-    base_url: str = ""
-    """Address of the API; empty: the upstream's own (openai: https://api.openai.com/v1)."""
-    api_key_env: str = ""
-    """Name of the environment variable that holds the key; empty: no key is sent."""
-    group: str = ""
-    """Limiter group; empty: a group of the account's own name."""
-    model: Text = "gpt-image-2"
-    images_per_minute: Annotated[float, msgspec.Meta(gt=0, le=1_000_000)] | None = None
-    """The limit of the group, stated by any of its accounts; None: only what the upstream says."""
-    max_in_flight: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None = None
-    channels: tuple[str, ...] = ()
-    """Channels that the account serves; empty: all."""
-    edits: bool = True
-    connect_timeout_s: Seconds = 5.0
-    first_byte_timeout_s: Seconds = 240.0
-    idle_timeout_s: Seconds = 20.0
 
 
 class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -112,7 +133,7 @@ class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Price per image by quality, then by size tier (1K, 2K, 4K)."""
     retries: bool = True
     """False: the first failure is the answer, and 429 with Retry-After reaches the caller."""
-    max_attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 8
+    max_attempts: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
     deadline_s: Seconds = 300.0
     link_ttl_s: Annotated[int, msgspec.Meta(ge=1, le=3_650 * 86_400)] = 86_400
     created: Annotated[int, msgspec.Meta(ge=0)] = 1_776_729_600
@@ -129,17 +150,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerConfig
     storage: StorageConfig
     billing: BillingConfig
+    pool: PoolConfig
     accounts: tuple[Account, ...]
     channels: dict[str, ChannelConfig]
     path: Path | None = None
     warnings: tuple[str, ...] = ()
 
 
-SECTIONS: tuple[str, ...] = ("server", "storage", "billing", "accounts", "channels")
+SECTIONS: tuple[str, ...] = ("server", "storage", "billing", "pool", "accounts", "channels")
 """The top-level keys of the file."""
 
-_BASE_URLS = {"openai": "https://api.openai.com/v1"}
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _StructT = TypeVar("_StructT", bound=msgspec.Struct)
 
 
@@ -163,37 +183,22 @@ def load_config(path: Path | None, data_dir: Path, *, environ: Mapping[str, str]
     live = {name: channel for name, channel in channels.items() if channel.enabled}
     if not live:
         raise file.error(("channels",), "every channel is switched off; leave one enabled")
-    accounts = _load_accounts(file, channels, environ)
+    accounts = load_accounts(file, {n: c.enabled for n, c in channels.items()}, environ)
     return Config(
         data_dir=data_dir,
         server=_load_server(file),
         storage=_section(file, StorageConfig, "storage"),
         billing=_load_billing(file),
+        pool=_load_pool(file),
         accounts=accounts,
         channels=live,
         path=path,
-        warnings=(*_unserved(live, accounts), *_keys_in_clear(accounts)),
+        warnings=(*_unserved(live, accounts), *keys_in_clear(accounts)),
     )
 
 
 def _section(file: ConfigFile, kind: type[_StructT], name: str) -> _StructT:
     return file.struct(kind, file.tables.get(name, {}), (name,))
-
-
-def _http_url(file: ConfigFile, text: str, path: KeyPath) -> str:
-    """Check an address and return it without a trailing slash."""
-    try:
-        url = urlsplit(text)
-        plain = url.scheme in ("http", "https") and url.hostname and url.port != 0
-    except ValueError:
-        plain = False
-    if not plain or not text.isprintable() or " " in text:
-        raise file.error(path, "expected an address such as https://images.example.com/v1")
-    if "@" in url.netloc:
-        raise file.error(path, "an address carries no user name or password; use api_key_env")
-    if url.query or url.fragment or text.endswith(("?", "#")):
-        raise file.error(path, "an address ends with its path; leave out '?' and '#'")
-    return text.rstrip("/")
 
 
 def _load_server(file: ConfigFile) -> ServerConfig:
@@ -207,7 +212,7 @@ def _load_server(file: ConfigFile) -> ServerConfig:
         raise file.error(("server", "max_buffered_bytes"), problem)
     if not server.public_url:
         return server
-    public_url = _http_url(file, server.public_url, ("server", "public_url"))
+    public_url = file.http_url(server.public_url, ("server", "public_url"))
     return msgspec.structs.replace(server, public_url=public_url)
 
 
@@ -221,6 +226,18 @@ def _load_billing(file: ConfigFile) -> BillingConfig:
     if credit < 0:
         raise file.error(path, "a credit is not negative")
     return billing
+
+
+def _load_pool(file: ConfigFile) -> PoolConfig:
+    pool = _section(file, PoolConfig, "pool")
+    for low, high in (
+        ("ejection_s", "ejection_max_s"),
+        ("soft_timeout_min_s", "soft_timeout_max_s"),
+        ("max_waiting_per_customer", "max_waiting"),
+    ):
+        if getattr(pool, low) > getattr(pool, high):
+            raise file.error(("pool", low), f"may not exceed {high} ({getattr(pool, high):g})")
+    return pool
 
 
 def _load_channels(file: ConfigFile) -> dict[str, ChannelConfig]:
@@ -306,120 +323,6 @@ def _check_prices(file: ConfigFile, channel: ChannelConfig, path: KeyPath) -> No
             raise file.error(path, f"there is no price for quality {row_name!r}")
 
 
-def _load_accounts(
-    file: ConfigFile, channels: Mapping[str, ChannelConfig], environ: Mapping[str, str]
-) -> tuple[Account, ...]:
-    tables = file.tables.get("accounts", [])
-    if not isinstance(tables, list):
-        raise file.error(("accounts",), "expected an array of tables, written [[accounts]]")
-    if not tables:
-        live = tuple(name for name, channel in channels.items() if channel.enabled)
-        return (Account(name="proof", upstream="proof", group="proof", channels=live),)
-    configs = [_account_config(file, table, ("accounts", at)) for at, table in enumerate(tables)]
-    _check_names(file, configs)
-    limits = _group_limits(file, configs)
-    return tuple(
-        _account(file, config, ("accounts", at), limits, channels, environ)
-        for at, config in enumerate(configs)
-    )
-
-
-def _account_config(file: ConfigFile, table: object, path: KeyPath) -> AccountConfig:
-    if isinstance(table, dict) and "api_key" in table:
-        raise file.error(
-            (*path, "api_key"),
-            "a key does not stand in the file; put it into an environment variable and name that "
-            "with api_key_env",
-        )
-    config = file.struct(AccountConfig, table, path)
-    if isinstance(table, dict) and table.get("channels") == []:
-        problem = "name the channels to serve, or leave the key out to serve all of them"
-        raise file.error((*path, "channels"), problem)
-    return msgspec.structs.replace(config, group=config.group or config.name)
-
-
-def _check_names(file: ConfigFile, configs: list[AccountConfig]) -> None:
-    seen: set[str] = set()
-    for at, config in enumerate(configs):
-        if config.name in seen:
-            problem = f"another account is named {config.name!r} already"
-            raise file.error(("accounts", at, "name"), problem)
-        seen.add(config.name)
-
-
-def _group_limits(file: ConfigFile, configs: list[AccountConfig]) -> dict[str, float]:
-    """Return images per minute by group: one vendor limit, whichever account states it."""
-    limits: dict[str, float] = {}
-    for at, config in enumerate(configs):
-        limit = config.images_per_minute
-        if limit is None:
-            continue
-        if limits.setdefault(config.group, limit) != limit:
-            raise file.error(
-                ("accounts", at, "images_per_minute"),
-                f"another account of group {config.group!r} states {limits[config.group]:g}; "
-                "a group has one limit",
-            )
-    return limits
-
-
-def _account(
-    file: ConfigFile,
-    config: AccountConfig,
-    path: KeyPath,
-    limits: Mapping[str, float],
-    channels: Mapping[str, ChannelConfig],
-    environ: Mapping[str, str],
-) -> Account:
-    _check_upstream(file, config.upstream, (*path, "upstream"))
-    for at, name in enumerate(config.channels):
-        if name not in channels:
-            problem = f"no such channel; {known('channels', name, channels)}"
-            raise file.error((*path, "channels", at), problem)
-    base_url = config.base_url or _BASE_URLS.get(config.upstream, "")
-    if base_url:
-        base_url = _http_url(file, base_url, (*path, "base_url"))
-    if base_url == _BASE_URLS.get(config.upstream) and not config.api_key_env:
-        raise file.error(path, f"{base_url} needs a key: name its variable with api_key_env")
-    return Account(
-        name=config.name,
-        upstream=config.upstream,
-        group=config.group,
-        channels=tuple(n for n in config.channels or channels if channels[n].enabled),
-        model=config.model,
-        base_url=base_url,
-        api_key=_api_key(file, config.api_key_env, (*path, "api_key_env"), environ),
-        images_per_minute=limits.get(config.group),
-        max_in_flight=config.max_in_flight,
-        edits=config.edits,
-        connect_timeout_s=config.connect_timeout_s,
-        first_byte_timeout_s=config.first_byte_timeout_s,
-        idle_timeout_s=config.idle_timeout_s,
-    )
-
-
-def _check_upstream(file: ConfigFile, name: str, path: KeyPath) -> None:
-    upstreams = sorted({point.name for point in entry_points(group="safelight.upstreams")})
-    if name not in upstreams:
-        raise file.error(path, f"no such upstream; {known('upstreams', name, upstreams)}")
-
-
-def _api_key(
-    file: ConfigFile, variable: str, path: KeyPath, environ: Mapping[str, str]
-) -> Secret | None:
-    """Return the key from the environment. Neither it nor what may be one is put into a message."""
-    if not variable:
-        return None
-    if not _VARIABLE.fullmatch(variable):
-        raise file.error(path, "expected the name of an environment variable, not the key itself")
-    key = environ.get(variable, "").strip()
-    if not key:
-        raise file.error(path, f"the environment variable {variable} is not set")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise file.error(path, f"the environment variable {variable} holds no usable key")
-    return Secret(key)
-
-
 def _unserved(channels: Mapping[str, ChannelConfig], accounts: tuple[Account, ...]) -> list[str]:
     served = {name for account in accounts for name in account.channels}
     return [
@@ -429,31 +332,13 @@ def _unserved(channels: Mapping[str, ChannelConfig], accounts: tuple[Account, ..
     ]
 
 
-def _keys_in_clear(accounts: tuple[Account, ...]) -> list[str]:
-    return [
-        f"account {account.name!r} sends its key over plain http to {account.base_url}"
-        for account in accounts
-        if account.api_key is not None and not _stays_private(account.base_url)
-    ]
-
-
-def _stays_private(base_url: str) -> bool:
-    url = urlsplit(base_url)
-    host = url.hostname or ""
-    if url.scheme != "http" or host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 __all__ = [
     "AccountConfig",
     "BillingConfig",
     "ChannelConfig",
     "Config",
     "ConfigError",
+    "PoolConfig",
     "ServerConfig",
     "StorageConfig",
     "load_config",

@@ -1,7 +1,7 @@
 """A TOML file that becomes structs, or errors that name the key and its line.
 
-Owns reading the text, the line of every key, the conversion to struct types and the form of
-configuration errors. Owns no key's meaning: that is config.py.
+Owns reading the text, the line of every key, the conversion to struct types, the shapes of
+single values and the form of configuration errors. Owns no key's meaning: that is config.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import tomllib
 from bisect import bisect_right
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -21,6 +22,15 @@ from safelight.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
 """The way to a value: keys of tables and positions in arrays."""
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+Bytes = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+PerMinute = Annotated[float, msgspec.Meta(gt=0, le=1_000_000)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -134,6 +144,21 @@ class ConfigFile:
             return msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             raise self.error(path, _in_toml_words(str(error))) from None
+
+    def http_url(self, text: str, path: KeyPath) -> str:
+        """Check an address and return it without a trailing slash."""
+        try:
+            url = urlsplit(text)
+            plain = url.scheme in ("http", "https") and url.hostname and url.port != 0
+        except ValueError:
+            plain = False
+        if not plain or not text.isprintable() or " " in text:
+            raise self.error(path, "expected an address such as https://images.example.com/v1")
+        if "@" in url.netloc:
+            raise self.error(path, "an address carries no user name or password; use api_key_env")
+        if url.query or url.fragment or text.endswith(("?", "#")):
+            raise self.error(path, "an address ends with its path; leave out '?' and '#'")
+        return text.rstrip("/")
 
 
 def _in_toml_words(message: str) -> str:

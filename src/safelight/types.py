@@ -11,6 +11,8 @@ from typing import Literal
 
 import msgspec
 
+from safelight.notices import LimitNotice
+
 Micros = int
 """Money: integer micro-dollars; $0.03 is 30000."""
 
@@ -60,6 +62,16 @@ class JobState(StrEnum):
     def terminal(self) -> bool:
         """True when nothing will change any more."""
         return self in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+
+class JobClass(StrEnum):
+    """How urgent a job is; more urgent classes go first, each keeps a floor."""
+
+    INTERACTIVE = "interactive"
+    """A caller waits."""
+    JOB = "job"
+    """Ordered to be collected later, or left over from an earlier process."""
+    BATCH = "batch"
 
 
 class Stage(StrEnum):
@@ -184,11 +196,22 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     base_url: str = ""
     api_key: Secret | None = None
     images_per_minute: float | None = None
+    input_images_per_minute: float | None = None
+    requests_per_minute: float | None = None
     max_in_flight: int | None = None
+    tier: int = 1
+    image_cost_micros: Micros | None = None
+    options: dict[str, str | int | float | bool] = {}
     edits: bool = True
     connect_timeout_s: float = 5.0
     first_byte_timeout_s: float = 240.0
     idle_timeout_s: float = 20.0
+
+    @property
+    def endpoint(self) -> str:
+        """What fails as one: the origin of `base_url`, or the upstream's name where it has none."""
+        scheme, _, rest = self.base_url.partition("://")
+        return f"{scheme}://{rest.partition('/')[0]}".lower() if rest else self.upstream
 
 
 class UpstreamCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -237,6 +260,7 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     upstream_request_id: str | None = None
     usage: Usage | None = None
+    limits: tuple[LimitNotice, ...] = ()
 
 
 class JobFailure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

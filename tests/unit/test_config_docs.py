@@ -12,6 +12,7 @@ from safelight.config import (
     AccountConfig,
     BillingConfig,
     ChannelConfig,
+    PoolConfig,
     ServerConfig,
     StorageConfig,
     load_config,
@@ -24,6 +25,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "[server]": ServerConfig,
     "[storage]": StorageConfig,
     "[billing]": BillingConfig,
+    "[pool]": PoolConfig,
     "[[accounts]]": AccountConfig,
     "[channels.NAME]": ChannelConfig,
 }
