@@ -8,6 +8,7 @@ transaction.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -21,7 +22,6 @@ from safelight.types import (
     JobFailure,
     JobState,
     Micros,
-    Received,
     SizePlan,
     Stage,
     Usage,
@@ -121,10 +121,37 @@ def jobs_of(tx: Transaction, request_id: str) -> tuple[Job, ...]:
     return tuple(_job(row) for row in rows)
 
 
-def open_jobs(tx: Transaction) -> list[Job]:
-    """Return every job that has not ended, oldest first."""
+def lease_owners(tx: Transaction) -> set[str]:
+    """Return the processes to which open jobs are leased; an empty name stands for none."""
+    rows = tx.all(
+        "SELECT DISTINCT COALESCE(lease_owner, '') AS owner FROM job "
+        "WHERE state IN ('queued', 'in_progress')"
+    )
+    return {row["owner"] for row in rows}
+
+
+def open_jobs_of(tx: Transaction, owners: Collection[str]) -> list[tuple[str, Job]]:
+    """Return every open job leased to one of these processes, with its owner, oldest first."""
     rows = tx.all(
         _JOB_COLUMNS + "WHERE j.state IN ('queued', 'in_progress') ORDER BY j.created_at, j.n"
+    )
+    found = [(row["lease_owner"] or "", row) for row in rows]
+    return [(owner, _job(row)) for owner, row in found if owner in owners]
+
+
+def open_job_ids(tx: Transaction) -> set[str]:
+    """Return the ids of all jobs that have not ended."""
+    rows = tx.all("SELECT id FROM job WHERE state IN ('queued', 'in_progress')")
+    return {row["id"] for row in rows}
+
+
+def ended_among(tx: Transaction, job_ids: Sequence[str]) -> list[Job]:
+    """Return those of the named jobs that have ended."""
+    names = {f"id{place}": job_id for place, job_id in enumerate(job_ids)}
+    rows = tx.all(
+        _JOB_COLUMNS + f"WHERE j.id IN ({', '.join(':' + name for name in names)}) "
+        "AND j.state NOT IN ('queued', 'in_progress')",
+        names,
     )
     return [_job(row) for row in rows]
 
@@ -135,91 +162,18 @@ def get_image(tx: Transaction, image_id: str) -> ImageRecord | None:
     return None if row is None else _image(row)
 
 
-def take_over(tx: Transaction, job_id: str, *, owner: str) -> Job | None:
-    """Lease an open job to this process under a new epoch; None when it has ended meanwhile."""
-    tx.execute(
-        "UPDATE job SET epoch = epoch + 1, lease_owner = :owner "
-        "WHERE id = :id AND state IN ('queued', 'in_progress')",
-        {"id": job_id, "owner": owner},
-    )
-    job = get_job(tx, job_id)
-    return None if job is None or job.state.terminal else job
+def take_over(tx: Transaction, job: Job, *, dead: str, owner: str) -> bool:
+    """Lease an open job of a dead process to `owner` under a new epoch.
 
-
-def begin_attempt(tx: Transaction, job: Job, *, k: int, account: str, group: str) -> bool:
-    """Journal that a call is about to leave; False when the job is not ours any more."""
-    changed = tx.execute(
-        "UPDATE job SET state = 'in_progress', stage = 'sent', attempts = attempts + 1, "
-        "started_at = COALESCE(started_at, :now) "
-        "WHERE id = :id AND epoch = :epoch AND state IN ('queued', 'in_progress')",
-        {"id": job.id, "epoch": job.epoch, "now": tx.now_ms},
-    )
-    if not changed:
-        return False
-    tx.execute(
-        "INSERT INTO attempt (job_id, epoch, k, account, limiter_group, sent_at) "
-        "VALUES (:id, :epoch, :k, :account, :group, :now)",
-        {
-            "id": job.id,
-            "epoch": job.epoch,
-            "k": k,
-            "account": account,
-            "group": group,
-            "now": tx.now_ms,
-        },
-    )
-    return True
-
-
-def end_attempt(
-    tx: Transaction,
-    job_id: str,
-    epoch: int,
-    k: int,
-    *,
-    outcome: str,
-    code: str | None,
-    sold: bool | None,
-    upstream_request_id: str | None,
-) -> None:
-    """Journal how an attempt failed and whether the upstream has billed it (None: unknown)."""
-    tx.execute(
-        "UPDATE attempt SET outcome = :outcome, code = :code, sold = :sold, ended_at = :now, "
-        "upstream_request_id = COALESCE(:request, upstream_request_id) "
-        "WHERE job_id = :id AND epoch = :epoch AND k = :k",
-        {
-            "id": job_id,
-            "epoch": epoch,
-            "k": k,
-            "outcome": outcome,
-            "code": code,
-            "sold": None if sold is None else int(sold),
-            "now": tx.now_ms,
-            "request": upstream_request_id,
-        },
-    )
-
-
-def receive(tx: Transaction, job_id: str, epoch: int, k: int, received: Received) -> None:
-    """Journal that a complete answer lies in the spool; from here on nothing is bought again."""
-    tx.execute(
-        "UPDATE attempt SET outcome = 'ok', sold = 1, ended_at = :now, digest = :digest, "
-        "bytes = :bytes, upstream_request_id = COALESCE(:request, upstream_request_id) "
-        "WHERE job_id = :id AND epoch = :epoch AND k = :k",
-        {
-            "id": job_id,
-            "epoch": epoch,
-            "k": k,
-            "now": tx.now_ms,
-            "digest": received.digest,
-            "bytes": received.bytes,
-            "request": received.upstream_request_id,
-        },
-    )
-    tx.execute(
-        "UPDATE job SET stage = 'received', usage = COALESCE(:usage, usage) "
-        "WHERE id = :id AND state IN ('queued', 'in_progress')",
-        {"id": job_id, "usage": None if received.usage is None else _json(received.usage)},
+    False when it has ended or another process has taken it since `job` was read.
+    """
+    return bool(
+        tx.execute(
+            "UPDATE job SET epoch = epoch + 1, lease_owner = :owner WHERE id = :id "
+            "AND state IN ('queued', 'in_progress') "
+            "AND COALESCE(lease_owner, '') = :dead AND epoch = :epoch",
+            {"id": job.id, "owner": owner, "dead": dead, "epoch": job.epoch},
+        )
     )
 
 
@@ -228,15 +182,6 @@ def advance(tx: Transaction, job_id: str, stage: Stage) -> None:
     tx.execute(
         "UPDATE job SET stage = :stage WHERE id = :id AND state IN ('queued', 'in_progress')",
         {"id": job_id, "stage": stage},
-    )
-
-
-def lose_attempts(tx: Transaction, job_id: str) -> None:
-    """Mark attempts whose process died as lost; the upstream may have billed them or not."""
-    tx.execute(
-        "UPDATE attempt SET outcome = 'lost', sold = NULL, ended_at = :now "
-        "WHERE job_id = :id AND outcome IS NULL",
-        {"id": job_id, "now": tx.now_ms},
     )
 
 
@@ -357,9 +302,12 @@ def detach_request(tx: Transaction, request_id: str, *, retry_count: int) -> Non
     )
 
 
-def detach_all(tx: Transaction) -> None:
-    """Say that nobody waits: the process that held the connections is gone."""
-    tx.execute("UPDATE request SET attached_by = NULL WHERE attached_by IS NOT NULL")
+def detach_callers_of(tx: Transaction, owners: Collection[str]) -> None:
+    """Say that nobody waits any more at these processes: they are dead."""
+    for owner in owners:
+        tx.execute(
+            "UPDATE request SET attached_by = NULL WHERE attached_by = :owner", {"owner": owner}
+        )
 
 
 def deliver_request(tx: Transaction, request_id: str, *, retry_count: int) -> None:
@@ -395,23 +343,6 @@ def statement_details(tx: Transaction, job_ids: list[str]) -> dict[str, Row]:
         names,
     )
     return {row["id"]: row for row in rows}
-
-
-class Waste(msgspec.Struct, frozen=True):
-    """Images that upstreams sold and nobody was given: probably billed, and perhaps billed."""
-
-    sold: int
-    unknown: int
-
-
-def waste(tx: Transaction) -> dict[str, Waste]:
-    """Return the waste by account."""
-    rows = tx.all(
-        "SELECT account, SUM(CASE WHEN sold = 1 AND settled = 0 THEN 1 ELSE 0 END) AS sold, "
-        "SUM(CASE WHEN sold IS NULL AND settled = 0 THEN 1 ELSE 0 END) AS unknown "
-        "FROM attempt WHERE ended_at IS NOT NULL GROUP BY account"
-    )
-    return {row["account"]: Waste(row["sold"], row["unknown"]) for row in rows}
 
 
 def _json(value: Any) -> str:
