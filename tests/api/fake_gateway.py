@@ -21,6 +21,7 @@ from safelight.channels import Channels
 from safelight.clock import Clock
 from safelight.errors import (
     AuthenticationFailed,
+    DeadlineExceeded,
     InvalidImage,
     InvalidValue,
     NotFound,
@@ -121,6 +122,7 @@ class FakeGateway:
     refusal: Exception | None = None
     partials: list[Path] = field(default_factory=list)
     hold: asyncio.Event | None = None
+    come_again_s: float = 1.0
     replayed: bool = False
     accepting: bool = True
     lines: list[StatementLine] = field(default_factory=list)
@@ -237,7 +239,13 @@ class FakeGateway:
     async def wait(self, order: Order, *, timeout_s: float | None = None) -> tuple[Job, ...]:
         self.waiting.set()
         if self.hold is not None:
-            await self.hold.wait()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self.hold.wait()
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    "Not finished yet.", retry_after_s=self.come_again_s
+                ) from None
         return tuple(self._ended(job) for job in order.jobs)
 
     async def events(self, order: Order) -> AsyncIterator[Event]:

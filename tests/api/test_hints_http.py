@@ -96,10 +96,10 @@ def test_operation_ids_are_names() -> None:
 
 
 def test_the_document_tells_of_ranges_long_heads_and_idempotency() -> None:
-    """Statuses that any route, or a picture's, can have; and the header that joins a retry."""
+    """Statuses that any route, or a picture's, can have; and the headers of an order."""
     assert all("431" in operation["responses"] for operation in operations())
     paths = msgspec.json.decode(openapi_json())["paths"]
     assert {"200", "206", "304", "404", "416"} <= set(paths["/i/{file}"]["get"]["responses"])
     for path in ("/v1/images/generations", "/v1/images/edits", "/v1/chat/completions"):
         described = {(it["name"], it["in"]) for it in paths[path]["post"]["parameters"]}
-        assert ("Idempotency-Key", "header") in described
+        assert {("Idempotency-Key", "header"), ("x-request-deadline", "header")} <= described

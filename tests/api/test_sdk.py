@@ -385,15 +385,36 @@ async def test_bad_parameters_are_named(
     assert (caught.value.code, caught.value.param) == (code, param)
 
 
-async def test_a_timeout_leaves_the_order_to_be_joined(
+async def test_a_hang_up_leaves_the_order_to_be_joined(
     client: openai.AsyncOpenAI, server: Server
 ) -> None:
     """A caller that hangs up is noticed while its job runs, and nothing counts as delivered."""
     server.gateway.hold = asyncio.Event()
-    with pytest.raises(openai.APITimeoutError):
-        await client.with_options(timeout=0.2).images.generate(model=MODEL, prompt="a cat")
+    order = asyncio.create_task(client.images.generate(model=MODEL, prompt="a cat"))
+    await asyncio.wait_for(server.gateway.waiting.wait(), 5)
+    order.cancel()
     await asyncio.wait_for(server.gateway.detached.wait(), 5)
     assert not server.gateway.attachments[0].done
+
+
+async def test_the_answer_comes_before_the_clients_cut(
+    client: openai.AsyncOpenAI, server: Server
+) -> None:
+    """Where the SDK would time out it is told when to come again; its retry gets the picture."""
+    server.gateway.hold = asyncio.Event()
+    impatient = client.with_options(timeout=0.4)
+    with pytest.raises(openai.InternalServerError) as told:
+        await impatient.images.generate(model=MODEL, prompt="a cat")
+    assert told.value.status_code == 504
+    assert told.value.code == "deadline_exceeded"
+    await asyncio.wait_for(server.gateway.detached.wait(), 5)
+    assert not server.gateway.attachments[0].done
+    asyncio.get_running_loop().call_later(0.5, server.gateway.hold.set)
+    result = await impatient.with_options(max_retries=1).images.generate(
+        model=MODEL, prompt="a cat"
+    )
+    assert result.data is not None
+    assert [caller.retry_count for caller in server.gateway.callers] == [0, 0, 1]
 
 
 async def test_the_retry_says_so(client: openai.AsyncOpenAI, server: Server) -> None:

@@ -8,10 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
+from safelight.api.exchange import Exchange
 from safelight.api.problems import Headers, Problem
-from safelight.errors import InvalidRequest
+from safelight.api.timing import Timing
+from safelight.errors import DeadlineExceeded, InvalidRequest
 from safelight.gateway.orders import Order
 from safelight.types import ImageRecord, Job, Usage
+
+
+async def ended_jobs(exchange: Exchange, order: Order, timing: Timing) -> tuple[Job, ...] | None:
+    """Wait for the order's jobs for as long as the caller does.
+
+    Returns:
+        The jobs, all ended; or None when the caller would have given up first. It has been told
+        then, before its own cut, when its retry will find the picture.
+
+    Raises:
+        ClientGone: the caller hung up.
+        Unavailable: the process is leaving.
+    """
+    waiting = exchange.services.gateway.wait(order, timeout_s=timing.left_s())
+    try:
+        return await exchange.until_gone(waiting)
+    except DeadlineExceeded as unfinished:
+        headers = order_headers(order, order.jobs, price_micros=0)
+        await exchange.fail(unfinished, headers=headers)
+        return None
 
 
 def order_headers(order: Order, jobs: Sequence[Job], *, price_micros: int) -> Headers:
@@ -46,11 +70,15 @@ def images_of(jobs: Sequence[Job]) -> list[ImageRecord]:
     return [job.image for job in jobs if job.image is not None]
 
 
-def first_problem(jobs: Sequence[Job]) -> Problem:
+def first_problem(jobs: Sequence[Job], timing: Timing) -> Problem:
     """Return why the first of `jobs`, none of which has a picture, has none."""
     for job in jobs:
-        if job.failure is not None:
-            return job.failure
+        if job.failure is None:
+            continue
+        if timing.deadline_at is not None and job.failure.code == DeadlineExceeded.default_code:
+            # By the caller's own word the picture is of no use any more, to its retry neither.
+            return msgspec.structs.replace(job.failure, should_retry=False)
+        return job.failure
     return InvalidRequest("The job was cancelled.", code="job_cancelled")
 
 

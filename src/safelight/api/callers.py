@@ -1,6 +1,6 @@
 """Who calls, by the Authorization header, and what makes a request a retry of an earlier one.
 
-Owns the reading of those headers; keys and join rules are the gateway's business.
+Owns the reading of those headers; keys and join rules are the gateway's business, times `timing`'s.
 """
 
 from __future__ import annotations
@@ -8,17 +8,13 @@ from __future__ import annotations
 import re
 
 from safelight.api.exchange import Exchange
+from safelight.api.timing import Timing
 from safelight.errors import AuthenticationFailed, InvalidValue
 from safelight.gateway.orders import Caller
 from safelight.types import Identity
 
 _VISIBLE_ASCII = re.compile(r"[!-~]{1,255}")
 _RETRY_COUNT_MAX = 1000
-_PATIENCE_HEADERS = ("x-stainless-read-timeout", "x-stainless-timeout")
-"""Seconds after which the SDK gives up: the Python SDK's header, and the JavaScript one's."""
-_PATIENCE_S = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
-_PATIENCE_DEFAULT_S = 600.0
-"""The SDKs' own default."""
 
 
 async def authenticate(exchange: Exchange) -> Identity:
@@ -36,7 +32,7 @@ async def authenticate(exchange: Exchange) -> Identity:
     return await exchange.services.gateway.authenticate(key)
 
 
-def caller_of(exchange: Exchange, identity: Identity) -> Caller:
+def caller_of(exchange: Exchange, identity: Identity, timing: Timing) -> Caller:
     """Return the caller of an order.
 
     Raises:
@@ -53,17 +49,9 @@ def caller_of(exchange: Exchange, identity: Identity) -> Caller:
         route=exchange.scope["path"],
         retry_count=_retry_count(exchange.header("x-stainless-retry-count")),
         idempotency_key=key,
-        patience_s=_patience(exchange),
+        patience_s=timing.patience_s,
+        deadline_at=timing.deadline_at,
     )
-
-
-def _patience(exchange: Exchange) -> float:
-    """Return how long the caller waits, seconds; unreadable counts as the SDKs' default."""
-    for name in _PATIENCE_HEADERS:
-        text = exchange.header(name)
-        if text is not None and _PATIENCE_S.fullmatch(text):
-            return float(text)
-    return _PATIENCE_DEFAULT_S
 
 
 def _retry_count(text: str | None) -> int:

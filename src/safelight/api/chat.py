@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from safelight.api.answers import (
+    ended_jobs,
     first_problem,
     images_of,
     order_headers,
@@ -41,6 +42,7 @@ from safelight.api.pictures import Segment, Weaver, total_length, write_segments
 from safelight.api.problems import Problem, error_object
 from safelight.api.stream import KEEP_ALIVE, SSE_HEADERS
 from safelight.api.strict_json import LENIENT
+from safelight.api.timing import Timing
 from safelight.api.wire import present
 from safelight.channels import Channels
 from safelight.errors import InvalidValue, SafelightError
@@ -67,19 +69,22 @@ async def completions(exchange: Exchange) -> None:
     """Answer POST /v1/chat/completions."""
     gateway = exchange.services.gateway
     identity = await authenticate(exchange)
-    wish = await _read(exchange, identity)
-    order = await gateway.submit(wish.request, caller_of(exchange, identity), given=wish.given)
-    answer = _ChatAnswer(exchange, order, wish)
+    timing = Timing(exchange)
+    wish = await _read(exchange, identity, timing)
+    caller = caller_of(exchange, identity, timing)
+    order = await gateway.submit(wish.request, caller, given=wish.given)
+    answer = _ChatAnswer(exchange, order, wish, timing)
     async with gateway.attached(order) as attachment, exchange.watched():
         if await (answer.stream() if wish.stream else answer.whole()):
             attachment.delivered()
 
 
-async def _read(exchange: Exchange, identity: Identity) -> _Wish:
+async def _read(exchange: Exchange, identity: Identity, timing: Timing) -> _Wish:
     """Read the conversation and store its pictures; the body is gone when this returns."""
     services = exchange.services
     limit = services.config.server.max_request_bytes
     async with json_body(exchange, limit, limits=LENIENT) as sent:
+        timing.body_read()
         fields = present(sent.fields)
         body = await sent.run(parse_chat, fields)
         services.channels.get(body.model, status=404)
@@ -165,14 +170,17 @@ class _ChatAnswer:
     exchange: Exchange
     order: Order
     wish: _Wish
+    timing: Timing
 
     async def whole(self) -> bool:
         """Answer with one chat.completion."""
         exchange = self.exchange
-        jobs = await exchange.until_gone(exchange.services.gateway.wait(self.order))
+        jobs = await ended_jobs(exchange, self.order, self.timing)
+        if jobs is None:
+            return False
         headers = order_headers(self.order, jobs, price_micros=price_of(jobs))
         if not images_of(jobs):
-            await exchange.fail(first_problem(jobs), headers=headers)
+            await exchange.fail(first_problem(jobs, self.timing), headers=headers)
             return True
         weaver = Weaver()
         message = {
@@ -203,7 +211,7 @@ class _ChatAnswer:
             await self._error(error)
             return False
         if not images_of(jobs):
-            await self._error(first_problem(jobs))
+            await self._error(first_problem(jobs, self.timing))
             return True
         weaver = Weaver()
         await self._chunk({"content": self._content(jobs)})
@@ -219,10 +227,11 @@ class _ChatAnswer:
     async def _wait(self) -> tuple[Job, ...]:
         """Return the ended jobs; a comment now and then keeps proxies from cutting the stream."""
         services = self.exchange.services
+        every_s = min(services.keep_alive_s, self.timing.silence_s())
         task = asyncio.ensure_future(services.gateway.wait(self.order))
         try:
             while True:
-                await self.exchange.either(task, timeout_s=services.keep_alive_s)
+                await self.exchange.either(task, timeout_s=every_s)
                 if task.done():
                     return task.result()
                 await self.exchange.write(KEEP_ALIVE)

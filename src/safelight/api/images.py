@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safelight.api.answers import (
+    ended_jobs,
     first_problem,
     images_of,
     order_headers,
@@ -27,6 +28,7 @@ from safelight.api.multipart import FilePart, FormReader, SpoolFolder, boundary_
 from safelight.api.origin import origin_of, signed_url
 from safelight.api.pictures import Weaver, total_length, write_segments
 from safelight.api.stream import ImageStream
+from safelight.api.timing import Timing
 from safelight.api.wire import (
     MAX_INPUTS,
     EditBody,
@@ -68,22 +70,25 @@ class Wish:
 async def generations(exchange: Exchange) -> None:
     """Answer POST /v1/images/generations."""
     identity = await authenticate(exchange)
+    timing = Timing(exchange)
     limit = exchange.services.config.server.max_json_bytes
     async with json_body(exchange, limit) as sent:
+        timing.body_read()
         fields = present(sent.fields)
     body = parse_fields(fields, GenerationBody)
     size = exchange.services.channels.resolve_size(body.model, body.size or "auto")
     request = image_request(body, Operation.GENERATION, size=size)
-    await _answer(exchange, identity, _wish(body, request, frozenset(fields)))
+    await _answer(exchange, identity, timing, _wish(body, request, frozenset(fields)))
 
 
 async def edits(exchange: Exchange) -> None:
     """Answer POST /v1/images/edits, sent as a form or as JSON."""
     identity = await authenticate(exchange)
-    await _answer(exchange, identity, await _read_edit(exchange, identity))
+    timing = Timing(exchange)
+    await _answer(exchange, identity, timing, await _read_edit(exchange, identity, timing))
 
 
-async def _read_edit(exchange: Exchange, identity: Identity) -> Wish:
+async def _read_edit(exchange: Exchange, identity: Identity, timing: Timing) -> Wish:
     """Read an edit and store its pictures; the body is gone when this returns."""
     content_type = exchange.header("content-type") or ""
     kind = media_type(content_type)
@@ -95,9 +100,12 @@ async def _read_edit(exchange: Exchange, identity: Identity) -> Wish:
     with SpoolFolder(exchange.services.spool_dir) as spool:
         staging = Staging(exchange.services, identity, spool, origin_of(exchange))
         if kind == "multipart/form-data":
-            return await _edit_wish(staging, await _read_form(exchange, content_type, spool))
+            form = await _read_form(exchange, content_type, spool)
+            timing.body_read()
+            return await _edit_wish(staging, form)
         limit = exchange.services.config.server.max_request_bytes
         async with json_body(exchange, limit) as sent:
+            timing.body_read()
             return await _edit_wish(staging, _SentEdit(present(sent.fields), []))
 
 
@@ -215,28 +223,30 @@ def _wish(body: GenerationBody | EditBody, request: ImageRequest, given: frozens
     )
 
 
-async def _answer(exchange: Exchange, identity: Identity, wish: Wish) -> None:
+async def _answer(exchange: Exchange, identity: Identity, timing: Timing, wish: Wish) -> None:
     gateway = exchange.services.gateway
-    order = await gateway.submit(
-        wish.request, caller_of(exchange, identity), given=wish.given, stream=wish.stream
-    )
+    caller = caller_of(exchange, identity, timing)
+    order = await gateway.submit(wish.request, caller, given=wish.given, stream=wish.stream)
     # Whatever ends this block before `delivered` leaves the order to be joined by the SDK's retry.
     async with gateway.attached(order) as attachment, exchange.watched():
         if wish.stream:
-            conclusive = await ImageStream(exchange, order, wish.safety_identifier).run()
+            conclusive = await ImageStream(exchange, order, timing, wish.safety_identifier).run()
         else:
-            jobs = await exchange.until_gone(gateway.wait(order))
-            await _render(exchange, order, jobs, wish)
-            conclusive = True
+            jobs = await ended_jobs(exchange, order, timing)
+            conclusive = jobs is not None
+            if jobs is not None:
+                await _render(exchange, order, jobs, wish, timing)
         if conclusive:
             attachment.delivered()
 
 
-async def _render(exchange: Exchange, order: Order, jobs: tuple[Job, ...], wish: Wish) -> None:
+async def _render(
+    exchange: Exchange, order: Order, jobs: tuple[Job, ...], wish: Wish, timing: Timing
+) -> None:
     headers = order_headers(order, jobs, price_micros=price_of(jobs))
     images = images_of(jobs)
     if not images:
-        await exchange.fail(first_problem(jobs), headers=headers)
+        await exchange.fail(first_problem(jobs, timing), headers=headers)
         return
     weaver = Weaver()
     payload = _payload(jobs, wish)

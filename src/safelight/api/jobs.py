@@ -43,6 +43,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     started_at: int | None
     completed_at: int | None
+    deadline_at: int
     size: str
     size_plan: str
     price_micros: int
@@ -72,6 +73,7 @@ def job_view(exchange: Exchange, found: Job) -> JobView:
         created_at=found.created_at // 1000,
         started_at=_seconds(found.started_at),
         completed_at=_seconds(found.completed_at),
+        deadline_at=found.deadline_at // 1000,
         size=found.size_plan.size if image is None else f"{image.blob.width}x{image.blob.height}",
         size_plan=found.size_plan.describe(),
         price_micros=found.price_micros,

@@ -18,6 +18,7 @@ from safelight.api.chat_wire import ChatBody
 from safelight.api.exchange import Exchange
 from safelight.api.jobs import JobView
 from safelight.api.meta import ModelList, ModelView, QuoteView, SizeList
+from safelight.api.timing import DEADLINE_FORMS, DEADLINE_HEADER
 from safelight.api.wire import EditBody, GenerationBody, QuoteBody
 from safelight.types import Balance
 
@@ -178,6 +179,13 @@ _IDEMPOTENCY_KEY = {
     "description": "A retry with the same key and body joins the first order and is charged once.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
+_DEADLINE = {
+    "name": DEADLINE_HEADER,
+    "in": "header",
+    "required": False,
+    "description": f"Until when the picture is of use: {DEADLINE_FORMS}. Later the job ends free.",
+    "schema": {"type": "string", "examples": ["30", "1.5s", "500ms", "2027-01-15T08:00:00Z"]},
+}
 _FILE = {"type": "string", "format": "binary"}
 _ERRORS = {
     "400": "The request is wrong; `error.param` names the parameter.",
@@ -194,7 +202,7 @@ _ERRORS = {
     "500": "A fault of the gateway; `x-request-id` finds it in its log.",
     "502": "Every upstream attempt failed; nothing was charged.",
     "503": "Nobody can serve this now; nothing was charged.",
-    "504": "Out of time; a retry joins the job if it still runs.",
+    "504": "Out of time, or of the caller's patience; a retry joins the job if it still runs.",
 }
 
 
@@ -250,7 +258,7 @@ def _describe(operation: _Operation) -> dict[str, Any]:
         for name in operation.query
     ]
     if operation.streams:
-        params.append(_IDEMPOTENCY_KEY)
+        params += [_IDEMPOTENCY_KEY, _DEADLINE]
     if operation.answer == _IMAGE:
         params += [
             {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}

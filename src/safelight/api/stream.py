@@ -23,6 +23,7 @@ from safelight.api.answers import (
 from safelight.api.exchange import Exchange, settled
 from safelight.api.pictures import Picture, Segment, Weaver, write_segments
 from safelight.api.problems import Headers, Problem, error_object
+from safelight.api.timing import Timing
 from safelight.errors import SafelightError
 from safelight.gateway.orders import Event, JobEnded, Order, PartialImage
 from safelight.types import Job, Operation, Usage
@@ -79,6 +80,7 @@ class ImageStream:
 
     exchange: Exchange
     order: Order
+    timing: Timing
     safety_identifier: str | None
     completed: int = 0
     failed: list[Job] = field(default_factory=list)
@@ -104,16 +106,16 @@ class ImageStream:
         if self.completed:
             await self.exchange.finish()
         else:
-            await self._fail(first_problem(self.failed))
+            await self._fail(first_problem(self.failed, self.timing))
         return True
 
     async def _forward(self) -> None:
-        services = self.exchange.services
+        services, silence_s = self.exchange.services, self.timing.silence_s()
         ticks = paced(
             self.exchange,
             services.gateway.events(self.order),
-            first_s=services.stream_patience_s,
-            every_s=services.keep_alive_s,
+            first_s=min(services.stream_patience_s, silence_s),
+            every_s=min(services.keep_alive_s, silence_s),
         )
         async with aclosing(ticks):
             async for event in ticks:

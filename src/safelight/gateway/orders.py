@@ -26,6 +26,9 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     patience_s: float = 600.0
     """How long the caller waits before it gives up: the SDK's read timeout, which it sends."""
+    deadline_at: int | None = None
+    """Until when a picture is of use to the caller, milliseconds since 1970. No part of the body: a
+    retry that joins takes the jobs with the deadline they have."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
