@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := $(VENV)/tools
+LITELLM := $(VENV)/litellm
+LITELLM_VERSION := 1.106.2
 
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
@@ -14,10 +16,10 @@ PIP_COMPILE := $(TOOLS)/bin/pip-compile -q --allow-unsafe --generate-hashes --st
 	--extra build --extra proof --extra demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve lint bench campaign format clean requirements
+.PHONY: help demo test serve lint bench bench-pool campaign format clean requirements
 
 help: ## show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: $(RUNTIME) ## start a gateway, order one poster with the openai SDK, show the bill
 	@$(BIN)/safelight demo
@@ -36,6 +38,10 @@ lint: $(DEVELOPMENT) ## ruff, formatting, strict mypy, import rules
 
 bench: $(RUNTIME) ## measure throughput and memory on this machine
 	@$(BIN)/safelight bench
+
+bench-pool: $(RUNTIME) $(LITELLM)/.installed-$(LITELLM_VERSION) ## play bad days against the pool and the LiteLLM proxy
+	@mkdir -p build
+	@$(BIN)/safelight bench pool --litellm $(LITELLM)/bin/litellm --out build/bench-pool.json
 
 campaign: $(DEVELOPMENT) ## the long runs: every SDK version, kills, faults
 	$(BIN)/python -m pytest -q -s -m campaign
@@ -76,4 +82,11 @@ $(DEVELOPMENT): requirements-dev.txt pyproject.toml | $(VENV)/.created
 $(TOOLS)/.installed: | $(VENV)/.created
 	@$(PYTHON) -m venv $(TOOLS)
 	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.5'
+	@touch $@
+
+# The contender of bench-pool has dozens of dependencies; none of them is safelight's.
+$(LITELLM)/.installed-$(LITELLM_VERSION): | $(VENV)/.created
+	@echo "Installing LiteLLM $(LITELLM_VERSION) into $(LITELLM) ..."
+	@$(PYTHON) -m venv $(LITELLM)
+	@$(LITELLM)/bin/python -m pip install --quiet --disable-pip-version-check 'litellm[proxy]==$(LITELLM_VERSION)'
 	@touch $@

@@ -22,7 +22,7 @@ from safelight.bench.picture import Replies, Weight, make_picture, weight
 from safelight.bench.processes import staged
 from safelight.bench.run import Plan
 from safelight.types import Usage
-from safelight.upstreams.openai_receive import read_usage
+from safelight.upstreams.receive import read_usage
 from safelight.upstreams.reply import ReplyScanner
 
 LINUX = sys.platform == "linux"

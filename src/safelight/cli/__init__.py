@@ -15,7 +15,19 @@ import typer
 from typer.main import get_command
 
 from safelight import __version__
-from safelight.cli import bench, credit, demo, edit, generate, keys, output, serve, sizes, statement
+from safelight.cli import (
+    accounts,
+    bench,
+    credit,
+    demo,
+    edit,
+    generate,
+    keys,
+    output,
+    serve,
+    sizes,
+    statement,
+)
 from safelight.cli.errors import EXIT_CODE_MEANINGS, CliError, ExitCode
 from safelight.cli.services import Services
 from safelight.errors import ConfigError, SafelightError, StorageError
@@ -64,7 +76,8 @@ def build() -> typer.Typer:
     running, pictures, money = "Run", "Make pictures", "Keys and money"
     program.command(rich_help_panel=running)(serve.serve)
     program.command(rich_help_panel=running)(demo.demo)
-    program.command(rich_help_panel=running)(bench.bench)
+    program.command(rich_help_panel=running)(accounts.accounts)
+    program.add_typer(bench.benches, name="bench", rich_help_panel=running)
     program.command(rich_help_panel=pictures)(generate.generate)
     program.command(rich_help_panel=pictures)(edit.edit)
     program.command(rich_help_panel=pictures)(sizes.sizes)

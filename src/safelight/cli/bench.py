@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from safelight.cli import options, output
+from safelight.cli import bench_pool, options, output
 from safelight.cli.errors import CliError, ExitCode
 from safelight.cli.picture import write_atomically
 from safelight.cli.table import Column
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from safelight.bench.run import Plan
 
 
+benches = typer.Typer(name="bench", rich_markup_mode="rich")
+
+
+@benches.callback(invoke_without_command=True)
 def bench(
+    context: typer.Context,
     sizes: Annotated[
         str, typer.Option(help="Base64 of the pictures, from 1kb to 48mb, separated by commas.")
     ] = "1kb,2mb,12mb",
@@ -46,8 +51,11 @@ def bench(
     """Measure CPU, throughput, latency and memory of the gateway, as ratios within one run.
 
     Starts a gateway, a mock upstream and a bare relay on loopback, with temporary data, and ends
-    them all. No account, key or running gateway is touched.
+    them all. No account, key or running gateway is touched. `bench pool` is about faults and limits
+    instead.
     """
+    if context.invoked_subcommand is not None:
+        return
     from safelight.bench.errors import BenchError  # noqa: PLC0415 - only when it is needed
     from safelight.bench.picture import weight  # noqa: PLC0415
     from safelight.bench.run import Plan  # noqa: PLC0415
@@ -69,6 +77,9 @@ def bench(
         output.print_json(report)
     else:
         _print(report)
+
+
+benches.command(name="pool")(bench_pool.pool)
 
 
 def _run(plan: Plan) -> Report:
