@@ -1,7 +1,8 @@
 """The composition root: the only file that names concrete parts and puts them together.
 
-Owns start and stop: the data folder and its lock, the first customer, recovery before the first
-request, the drain at the end. Also the office: what the operator's commands do on a data folder,
+Owns start and stop: the data folder, which processes start on one after another, the first
+customer, recovery before the first request and every few seconds after it, the drain at the end.
+Also the office: what the operator's commands do on a data folder,
 whether a server runs on it or not.
 """
 
@@ -9,36 +10,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import resource
 import secrets
+import shutil
 import signal
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import uvicorn
 
-from safelight import customers, jobs, ledger, telemetry
+from safelight import accounts, attempts, customers, ledger, telemetry
 from safelight.api import make_asgi
 from safelight.api.context import Services
 from safelight.api.server import uvicorn_config
 from safelight.channels import Channels
 from safelight.clock import Clock, SystemClock
 from safelight.config import Config
+from safelight.costs import MarginWatch
 from safelight.db import Database, Transaction
 from safelight.db.sqlite import SqliteDatabase
-from safelight.errors import ConfigError
+from safelight.errors import ConfigError, Unavailable
 from safelight.gateway import Gateway
 from safelight.gateway.audit import audit
+from safelight.gateway.background import Background
+from safelight.gateway.parts import Parts
+from safelight.gateway.processes import Processes, starting
 from safelight.gateway.reading import statement_page
 from safelight.gateway.recovery import recover
-from safelight.gateway.running import Parts
 from safelight.gateway.spooling import SpoolFolder
+from safelight.gateway.upkeep import SHARE_S, SHOW_S, Upkeep
 from safelight.images import PixelWorker
 from safelight.keyring import Keyring
 from safelight.links import Links
@@ -52,6 +57,8 @@ log = logging.getLogger("safelight.app")
 
 DATABASE_FILE = "safelight.db"
 STATEMENT_PAGE = 1000
+LOOK_S = 5.0
+"""How often a process looks for what dead ones left."""
 
 
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,28 +81,33 @@ class App:
         data = config.data_dir
         self.config = config
         self.clock = clock
-        self.owner = f"{os.getpid()}-{secrets.token_hex(6)}"
-        self.keyring = Keyring.load_or_create(data)
-        self.db = _open_database(data, clock)
-        self.channels = Channels(config.channels)
+        # Before anything is opened: a wrong option is the operator's to mend, nothing is to close.
         self.upstreams: dict[str, Upstream] = {
             name: load_upstream(name, clock)
             for name in sorted({account.upstream for account in config.accounts})
         }
+        accounts = tuple(self.upstreams[one.upstream].check(one) for one in config.accounts)
+        self.owner = f"{os.getpid()}-{secrets.token_hex(6)}"
+        self.keyring = Keyring.load_or_create(data)
+        self.db = _open_database(data, clock)
+        self.channels = Channels(config.channels)
+        self.processes = Processes(data / "processes", self.owner)
         self.store = DiskStore(data / "blobs")
         self.parts = Parts(
             db=self.db,
-            pool=Pool(config.accounts, clock),
+            pool=Pool(accounts, clock, policy=config.pool),
             storage=self.store,
             pixels=PixelWorker(),
             channels=self.channels,
             upstreams=self.upstreams,
-            spool=SpoolFolder(data / "spool"),
+            spool=SpoolFolder(data / "spool", self.processes),
             clock=clock,
+            margins=MarginWatch(config.pool.margin_alarm, clock),
         )
+        self.upkeep = Upkeep(self.parts, owner=self.owner)
         self.gateway = Gateway(
             self.parts,
-            owner=self.owner,
+            processes=self.processes,
             pepper=self.keyring.pepper(),
             max_file_bytes=config.server.max_file_bytes,
             min_free_bytes=config.storage.min_free_bytes,
@@ -108,24 +120,56 @@ class App:
             storage=self.store,
             clock=clock,
             config=config,
-            spool_dir=_emptied(data / "uploads"),
+            spool_dir=self.processes.own_folder(data / "uploads"),
         )
         self.asgi = make_asgi(self.services)
+        self._background = Background()
 
     async def start(self) -> int:
-        """Continue what an earlier process left, then accept orders; return how many jobs."""
-        recovered = await recover(self.gateway, self.parts, owner=self.owner)
+        """Continue what dead processes left, then accept orders; return how many jobs."""
+        await self.upkeep.share()
+        recovered = await self._take_over()
         self.gateway.accepting = True
+        self.background("take over", self._look, pause_s=LOOK_S)
+        self.background("share limits", self.upkeep.share, pause_s=SHARE_S)
+        self.background("show accounts", self.upkeep.show, pause_s=SHOW_S)
+        self.background("probe accounts", self.upkeep.probe, pause_s=self.config.pool.probe_s)
         return recovered
 
+    def background(
+        self, name: str, work: Callable[[], Awaitable[object]], *, pause_s: float
+    ) -> None:
+        """Do `work` until `stop`, each time `pause_s` seconds after its last end.
+
+        An error is logged and ends that one time only.
+        """
+        self._background.run(name, work, pause_s=pause_s)
+
+    async def _look(self) -> None:
+        # Who drains must not begin what it will not finish: another process will.
+        if self.gateway.accepting:
+            await self._take_over()
+
+    async def _take_over(self) -> int:
+        taken = await recover(self.gateway, self.parts, self.processes)
+        await asyncio.to_thread(self.processes.remove_left, self.services.spool_dir.parent)
+        return taken
+
     async def stop(self, drain_s: float) -> int:
-        """Drain, then close everything; return how many jobs are left to the next start."""
+        """Drain, then close everything; return how many jobs are left to other processes."""
+        await self._background.stop()
         left = await self.gateway.drain(drain_s)
+        with contextlib.suppress(Unavailable):
+            await self.upkeep.leave()
         for upstream in self.upstreams.values():
             await upstream.close()
         self.parts.pixels.close()
         self.store.close()
         await self.db.close()
+        self.parts.spool.leave()
+        shutil.rmtree(self.services.spool_dir, ignore_errors=True)
+        # Last: from here on others take over what is left, so nothing here may still be at work.
+        self.processes.leave()
         return left
 
 
@@ -152,22 +196,28 @@ def serve(config: Config, *, on_ready: Callable[[ServerInfo], None]) -> int:
     """Run a server until SIGINT or SIGTERM; return the exit code.
 
     Raises:
-        ConfigError: the data folder is in use, or the port is.
+        ConfigError: the data folder cannot be used, or the port is taken.
     """
     telemetry.configure()
     _raise_open_files()
-    with _locked(config.data_dir), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(_serve(config, on_ready))
 
 
 async def _serve(config: Config, on_ready: Callable[[ServerInfo], None]) -> int:
-    app = App(config, SystemClock())
-    settings = uvicorn_config(app.asgi, config)
-    # Before the first customer is made: whoever cannot listen cannot show the key, and it is shown
-    # only once.
-    listener = _bound(settings)
-    first_key = await _first_customer(app)
-    recovered = await app.start()
+    _make_data_folder(config.data_dir)
+    async with starting(config.data_dir):
+        app = App(config, SystemClock())
+        try:
+            settings = uvicorn_config(app.asgi, config)
+            # Before the first customer is made: whoever cannot listen cannot show the key, and it
+            # is shown only once.
+            listener = _bound(settings)
+            first_key = await _first_customer(app)
+            recovered = await app.start()
+        except BaseException:
+            await app.stop(0)
+            raise
 
     def listening(port: int) -> None:
         on_ready(_server_info(config, port, first_key=first_key, recovered=recovered))
@@ -328,9 +378,13 @@ class Office:
 
         return await self._db.read(work)
 
-    async def waste(self) -> dict[str, jobs.Waste]:
+    async def waste(self) -> dict[str, attempts.Waste]:
         """Return, by account, the images that were sold and given to nobody."""
-        return await self._db.read(jobs.waste)
+        return await self._db.read(attempts.waste)
+
+    async def account_book(self, since_s: float | None) -> accounts.AccountBook:
+        """Return every account's figures of the last `since_s` seconds; None: of all time."""
+        return await self._db.read(lambda tx: accounts.read(tx, since_s=since_s))
 
     async def audit(self) -> list[str]:
         """Return what in the books does not fit together; empty means sound."""
@@ -399,28 +453,6 @@ def _topup(tx: Transaction, customer_id: str, amount_micros: Micros, reason: str
 def _longest_link(config: Config) -> int:
     """Return the longest life of any channel's links, seconds; no valid link ends later."""
     return max((channel.link_ttl_s for channel in config.channels.values()), default=1)
-
-
-def _emptied(folder: Path) -> Path:
-    """Return a folder without what an earlier process left in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
-    return folder
-
-
-@contextlib.contextmanager
-def _locked(data_dir: Path) -> Iterator[None]:
-    """Hold the data folder: two servers on one folder would run each other's jobs."""
-    _make_data_folder(data_dir)
-    with (data_dir / "serve.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"another safelight serve runs on {data_dir}; stop it or choose another --data"
-            ) from None
-        yield
 
 
 def _raise_open_files() -> None:

@@ -19,7 +19,7 @@ import aiohttp
 
 from e2e.books import check_sums, statement, witness
 from e2e.process import GatewayProcess, accounts
-from faults.server import FaultUpstream
+from safelight.bench.faults.server import FaultUpstream
 
 PRICE = 30_000
 CREDIT = "1000.00"

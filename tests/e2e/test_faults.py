@@ -11,7 +11,7 @@ import pytest
 
 from e2e.books import check_sums, statement, witness
 from e2e.process import GatewayProcess, accounts
-from faults.server import FaultUpstream
+from safelight.bench.faults.server import FaultUpstream
 
 FEWER = "[channels.gpt-image-2-vip]\nmax_attempts = 4\n"
 QUICK = {"first_byte_timeout_s": 1.0, "idle_timeout_s": 1.0}
@@ -90,9 +90,9 @@ def test_odd_but_good_answers_are_taken(shop: Shop, kind: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "attempts", "status", "code"),
     [
-        ("wrong_size", 2, 502, "upstream_wrong_size"),
-        ("empty", 2, 502, "upstream_no_image"),
-        ("corrupt", 2, 502, "upstream_bad_image"),
+        ("wrong_size", 4, 502, "upstream_wrong_size"),
+        ("empty", 4, 502, "upstream_no_image"),
+        ("corrupt", 4, 502, "upstream_bad_image"),
         ("html", 4, 502, None),
         ("short", 4, 502, "upstream_truncated"),
         (500, 4, 502, None),

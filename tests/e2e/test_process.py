@@ -1,4 +1,4 @@
-"""The process as an operator meets it: start, stop, a second server, no balance, a wrong file."""
+"""The process as an operator meets it: start, stop, no balance, a wrong file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 from e2e.books import check_sums, witness
 from e2e.process import GatewayProcess, accounts
-from faults.server import FaultUpstream, Seen
+from safelight.bench.faults.server import FaultUpstream, Seen
 
 
 def serve(folder: Path, config: str, *more: str) -> subprocess.CompletedProcess[str]:
@@ -108,13 +108,6 @@ def test_the_first_start_prints_a_key_with_credit_and_later_ones_do_not(tmp_path
     with gateway:
         assert gateway.first_key is None
         assert check_sums(gateway.url, key)["posted_micros"] == 10_000_000
-
-
-def test_a_second_server_on_the_folder_is_refused_in_words(tmp_path: Path) -> None:
-    with GatewayProcess(tmp_path):
-        second = serve(tmp_path, "")
-    assert second.returncode == 2
-    assert "another safelight serve runs on" in second.stderr
 
 
 def test_a_taken_port_is_refused_in_words(tmp_path: Path) -> None:

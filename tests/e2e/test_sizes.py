@@ -14,7 +14,7 @@ import pyvips
 
 from e2e.books import check_sums, witness
 from e2e.process import GatewayProcess, accounts
-from faults.server import FaultUpstream
+from safelight.bench.faults.server import FaultUpstream
 from safelight.sizes import TABLE
 
 FORMATS = ("png", "jpeg", "webp")

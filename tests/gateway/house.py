@@ -9,18 +9,20 @@ from pathlib import Path
 
 import pyvips
 
-from safelight import customers, jobs, ledger
+from safelight import attempts, customers, ledger
 from safelight.channels import Channels
 from safelight.clock import Clock, SystemClock
 from safelight.config import load_config
+from safelight.costs import MarginWatch
 from safelight.db import Transaction
 from safelight.db.sqlite import SqliteDatabase
-from safelight.errors import UpstreamError
+from safelight.errors import FaultClass, UpstreamError
 from safelight.gateway import Gateway
 from safelight.gateway.audit import audit
 from safelight.gateway.orders import Caller, Order
+from safelight.gateway.parts import Parts
+from safelight.gateway.processes import Processes
 from safelight.gateway.recovery import recover
-from safelight.gateway.running import Parts
 from safelight.gateway.spooling import SpoolFolder
 from safelight.images import PixelWorker
 from safelight.pool import Pool
@@ -56,6 +58,8 @@ class ScriptedUpstream:
         self.called = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
+        self.probes: list[str] = []
+        self.refuses: set[str] = set()
 
     async def generate(
         self,
@@ -91,6 +95,14 @@ class ScriptedUpstream:
             file.write(picture(size, kind, number))
             return file.commit(upstream_request_id=f"req_{number}")
 
+    def check(self, account: Account) -> Account:
+        return account
+
+    async def probe(self, account: Account, *, deadline: float) -> None:
+        self.probes.append(account.name)
+        if account.name in self.refuses:
+            raise UpstreamError(FaultClass.AUTH, "upstream_auth_failed", "No.")
+
     async def close(self) -> None:
         return None
 
@@ -120,7 +132,7 @@ class House:
         self.upstream = ScriptedUpstream(self.clock)
         self.db = SqliteDatabase(folder / "t.db", self.clock)
         self.store = DiskStore(folder / "blobs")
-        self.owner = owner
+        self.processes = Processes(folder / "processes", owner)
         self.parts = Parts(
             db=self.db,
             pool=Pool(accounts or (account("a"), account("b")), self.clock, random.Random(3)),
@@ -128,12 +140,13 @@ class House:
             pixels=PixelWorker(),
             channels=Channels(self.config.channels),
             upstreams={"scripted": self.upstream},
-            spool=SpoolFolder(folder / "spool"),
+            spool=SpoolFolder(folder / "spool", self.processes),
             clock=self.clock,
+            margins=MarginWatch(0.0, self.clock),
         )
         self.gateway = Gateway(
             self.parts,
-            owner=owner,
+            processes=self.processes,
             pepper=PEPPER,
             max_file_bytes=10_000_000,
             min_free_bytes=0,
@@ -162,11 +175,25 @@ class House:
                 )
 
         await self.db.write(begin)
-        await recover(self.gateway, self.parts, owner=self.owner)
+        await self.look()
         self.gateway.accepting = True
         return self
 
+    async def look(self) -> int:
+        """Take over what dead processes left."""
+        return await recover(self.gateway, self.parts, self.processes)
+
     async def close(self, drain_s: float = 5) -> None:
+        await self._end(drain_s)
+        self.parts.spool.leave()
+        self.processes.leave()
+
+    async def kill(self) -> None:
+        """End as a killed process does: jobs, files and rows stay as they are."""
+        await self._end(0)
+        self.processes._lock.close()
+
+    async def _end(self, drain_s: float) -> None:
         await self.gateway.drain(drain_s)
         self.parts.pixels.close()
         self.store.close()
@@ -217,10 +244,10 @@ class House:
         return await self.db.read(audit)
 
     async def waste(self) -> int:
-        return sum(waste.sold for waste in (await self.db.read(jobs.waste)).values())
+        return sum(waste.sold for waste in (await self.db.read(attempts.waste)).values())
 
     async def unknown_waste(self) -> int:
-        return sum(waste.unknown for waste in (await self.db.read(jobs.waste)).values())
+        return sum(waste.unknown for waste in (await self.db.read(attempts.waste)).values())
 
 
 def account(name: str, group: str | None = None, **more: object) -> Account:

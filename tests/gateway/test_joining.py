@@ -113,7 +113,7 @@ async def test_a_disconnect_seen_during_the_grace_is_joined_at_once(house: House
 
 
 async def test_an_order_that_failed_retryably_is_ordered_anew(house: House) -> None:
-    house.upstream.steps = [UpstreamError(FaultClass.BAD_OUTPUT, "x", "x") for _ in range(2)]
+    house.upstream.steps = [UpstreamError(FaultClass.BAD_OUTPUT, "x", "x") for _ in range(4)]
     first = await house.submit()
     await leave(house, first)
     await house.gateway.wait(first)
@@ -164,7 +164,7 @@ async def test_an_idempotency_key_with_another_body_is_refused(house: House) -> 
 
 
 async def test_a_retryable_failure_frees_its_idempotency_key(house: House) -> None:
-    house.upstream.steps = [UpstreamError(FaultClass.BAD_OUTPUT, "x", "x") for _ in range(2)]
+    house.upstream.steps = [UpstreamError(FaultClass.BAD_OUTPUT, "x", "x") for _ in range(4)]
     first = await house.submit(key="k-1")
     await house.gateway.wait(first)
     second = await house.submit(key="k-1")
@@ -230,7 +230,7 @@ async def test_of_two_equal_orders_a_second_retry_takes_the_one_it_repeats(house
 
 
 async def test_a_failed_twin_does_not_switch_the_grace_off(house: House) -> None:
-    house.upstream.steps = [UpstreamError(FaultClass.BAD_OUTPUT, "x", "x") for _ in range(2)]
+    house.upstream.steps = [UpstreamError(FaultClass.BAD_OUTPUT, "x", "x") for _ in range(4)]
     failed = await house.submit()
     await leave(house, failed)
     await house.gateway.wait(failed)

@@ -15,21 +15,13 @@ from safelight.types import JobState
 from safelight.upstreams.spool import Spool
 
 
-async def crash(house: House) -> None:
-    """End a house without letting its jobs end, as a killed process does."""
-    await house.gateway.drain(0)
-    house.parts.pixels.close()
-    house.store.close()
-    await house.db.close()
-
-
 async def interrupted(folder: Path, clock: Clock | None = None) -> tuple[House, Order]:
     """A process dies while the upstream is at work on its order."""
     house = await House(folder, owner="one", clock=clock).open()
     house.upstream.gate.clear()
     order = await house.submit()
     await house.upstream.called.wait()
-    await crash(house)
+    await house.kill()
     return house, order
 
 
@@ -62,8 +54,8 @@ async def test_a_complete_answer_in_the_spool_is_adopted_not_bought_again(
     assert second.upstream.calls == []
     assert await second.waste() == 0
     assert await second.audit() == []
-    assert list((tmp_path / "spool").iterdir()) == []
     await second.close()
+    assert list((tmp_path / "spool").iterdir()) == []
 
 
 async def test_an_unfinished_spool_file_is_swept_and_the_job_runs_again(tmp_path: Path) -> None:
@@ -114,7 +106,7 @@ async def test_a_zombies_late_failure_changes_nothing_but_its_late_success_is_ta
     order = await first.submit()
     await first.upstream.called.wait()
     stale = await first.gateway.job("cus_1", order.jobs[0].id)
-    await first.db.write(lambda tx: jobs.take_over(tx, stale.id, owner="two"))
+    assert await first.db.write(lambda tx: jobs.take_over(tx, stale, dead="one", owner="two"))
     failure = await _late_failure(first, stale.id)
     assert failure is False
     first.upstream.gate.set()

@@ -1,13 +1,14 @@
 """The verb: accept an order, run its jobs, give out the results.
 
 Owns all control flow between a parsed request and its answer; knows no HTTP. `joining` decides what
-is a retry, `running` brings one job to its end, `recovery` continues what an earlier process left,
-`reading` answers questions.
+is a retry, `running` brings one job to its end, `recovery` continues what a dead process left,
+`following` waits for jobs that run in another process, `reading` answers questions.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator
@@ -18,10 +19,14 @@ from safelight import jobs, ledger
 from safelight.db import Transaction, UniqueViolation
 from safelight.errors import DeadlineExceeded, ShuttingDown, Unavailable
 from safelight.gateway import joining
+from safelight.gateway.calling import Answer
+from safelight.gateway.following import Following
 from safelight.gateway.orders import Caller, Event, Order
+from safelight.gateway.parts import Parts
+from safelight.gateway.processes import Processes
 from safelight.gateway.reading import Reading
 from safelight.gateway.room import Room
-from safelight.gateway.running import Answer, Parts, Run
+from safelight.gateway.running import Run
 from safelight.gateway.turns import Turns
 from safelight.gateway.watch import Abandoned, Watch
 from safelight.types import BlobRef, ImageRequest, Job, Quote
@@ -32,6 +37,8 @@ log = logging.getLogger("safelight.gateway")
 
 WATERMARK_LIFE_S = 5.0
 """How long a look at the free disk space counts."""
+COME_AGAIN_MIN_S, COME_AGAIN_MAX_S = 1.0, 60.0
+"""Bounds of the Retry-After of an unfinished order: SDKs before 2.52 ignore a longer one."""
 
 
 class Attachment:
@@ -50,7 +57,8 @@ class Gateway(Reading):
 
     Args:
         parts: rooms below.
-        owner: name of this process, for leases and attachments.
+        processes: who else serves the data folder, and this process's name for leases and
+            attachments.
         max_file_bytes: largest input picture.
         min_free_bytes: below this much free space nothing is accepted.
         max_in_flight: most jobs that run at once in this process.
@@ -61,7 +69,7 @@ class Gateway(Reading):
         self,
         parts: Parts,
         *,
-        owner: str,
+        processes: Processes,
         pepper: bytes,
         max_file_bytes: int,
         min_free_bytes: int,
@@ -69,10 +77,12 @@ class Gateway(Reading):
     ) -> None:
         super().__init__(parts.db, parts.clock, pepper)
         self._parts = parts
-        self._owner = owner
+        self._processes = processes
+        self._owner = processes.owner
         self._max_file_bytes = max_file_bytes
         self._min_free_bytes = min_free_bytes
         self._watch = Watch(parts.spool.clear)
+        self._following = Following(parts.db, self._watch)
         self._turns = Turns(parts.pool, parts.clock)
         self._room = Room(max_in_flight)
         self._detached = asyncio.Event()
@@ -142,18 +152,16 @@ class Gateway(Reading):
 
     async def _place_or_wait(self, request: ImageRequest, caller: Caller, digest: bytes) -> Order:
         """Place an order; a retry gives the old connection a moment to be seen closing."""
-        until = self._parts.clock.monotonic() + joining.JOIN_GRACE_S
-        while True:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + joining.JOIN_GRACE_S
+        while (left := until - loop.time()) > 0:
             self._detached.clear()
-            try:
+            with contextlib.suppress(joining.Busy):
                 return await self._place(request, caller, digest, patient=True)
-            except joining.Busy:
-                left = until - self._parts.clock.monotonic()
-            try:
-                await asyncio.wait_for(self._detached.wait(), left)
-            except TimeoutError:
-                # A proxy may keep the old connection open for ever.
-                return await self._place(request, caller, digest, patient=False)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._detached.wait(), min(left, joining.JOIN_LOOK_S))
+        # A proxy may keep the old connection open for ever.
+        return await self._place(request, caller, digest, patient=False)
 
     async def _place(
         self, request: ImageRequest, caller: Caller, digest: bytes, *, patient: bool
@@ -200,7 +208,13 @@ class Gateway(Reading):
             )
         elif caller.retry_count > 0:
             order, retry_of = joining.by_retry_count(
-                tx, caller, digest, now_ms=tx.now_ms, owner=self._owner, patient=patient
+                tx,
+                caller,
+                digest,
+                now_ms=tx.now_ms,
+                owner=self._owner,
+                alive=self._processes.alive,
+                patient=patient,
             )
         if order is not None:
             return order
@@ -222,7 +236,7 @@ class Gateway(Reading):
         )
         jobs.insert_request(tx, row)
         for n in range(request.n):
-            self._insert_job(tx, row, n, request, quote)
+            self._insert_job(tx, row, n, request, quote, deadline_at=caller.deadline_at)
         order = Order(
             request_id=row.id, jobs=jobs.jobs_of(tx, row.id), retry_count=caller.retry_count
         )
@@ -230,9 +244,19 @@ class Gateway(Reading):
         return order
 
     def _insert_job(
-        self, tx: Transaction, row: jobs.RequestRow, n: int, request: ImageRequest, quote: Quote
+        self,
+        tx: Transaction,
+        row: jobs.RequestRow,
+        n: int,
+        request: ImageRequest,
+        quote: Quote,
+        *,
+        deadline_at: int | None,
     ) -> None:
-        """Hold the price of one image and insert its job, leased to this process."""
+        """Hold the price of one image and insert its job, leased to this process.
+
+        Its deadline is the caller's, but at most the channel's cap away.
+        """
         job_id, reserve_id = f"job_{secrets.token_hex(12)}", f"tr_{secrets.token_hex(12)}"
         ledger.reserve(
             tx,
@@ -243,6 +267,7 @@ class Gateway(Reading):
             actor=f"key:{row.key_id}",
         )
         policy = self._parts.channels.get(request.channel)
+        cap_at = tx.now_ms + round(policy.deadline_s * 1000)
         jobs.insert_job(
             tx,
             job_id=job_id,
@@ -253,7 +278,7 @@ class Gateway(Reading):
             price_micros=quote.price_micros,
             reserve_id=reserve_id,
             lease_owner=self._owner,
-            deadline_at=tx.now_ms + round(policy.deadline_s * 1000),
+            deadline_at=cap_at if deadline_at is None else min(cap_at, deadline_at),
         )
 
     async def _look_at_the_disk(self) -> None:
@@ -293,7 +318,10 @@ class Gateway(Reading):
             self._watch.abandon(job.id)
 
     async def drain(self, seconds: float) -> int:
-        """Accept nothing more, give running jobs `seconds`, then leave the rest to the next start.
+        """Accept nothing more, give running jobs `seconds`, then leave the rest.
+
+        Another process takes them over, or the next start. Callers who wait here for a job of
+        another process are sent there when the jobs of this one are done.
 
         Returns:
             How many jobs were left unfinished; they keep their rows, holds and spool files.
@@ -306,6 +334,7 @@ class Gateway(Reading):
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        await self._following.leave()
         return len(left)
 
     # --- waiting ---------------------------------------------------------------------------
@@ -341,7 +370,7 @@ class Gateway(Reading):
         """Return the order's jobs when all have ended.
 
         Raises:
-            DeadlineExceeded: `timeout_s` passed; the jobs go on.
+            DeadlineExceeded: `timeout_s` passed; the jobs go on, and it says when to come again.
             Unavailable: the process is leaving; the next one goes on with the jobs.
         """
         try:
@@ -351,31 +380,67 @@ class Gateway(Reading):
             raise DeadlineExceeded(
                 "The picture is not finished yet; the job goes on. Send the request again to "
                 f"collect it, or look at GET /v1/jobs/{order.jobs[0].id}.",
-                retry_after_s=1,
+                retry_after_s=self._come_again_s(order),
             ) from None
+
+    def _come_again_s(self, order: Order) -> float:
+        """Return after how many seconds a caller who must leave now shall send its retry."""
+        # SDKs repeat twice by default, so the retry after this one may be the last: rather late.
+        caution = 2 if order.retry_count else 1
+        now_ms = self._parts.clock.now_ms()
+        expected_s = max(
+            (
+                min(self.expected_s(job) * caution, (job.deadline_at - now_ms) / 1000)
+                for job in order.jobs
+                if self._watch.end_of(job.id) is not None
+            ),
+            default=COME_AGAIN_MIN_S,
+        )
+        return min(max(expected_s, COME_AGAIN_MIN_S), COME_AGAIN_MAX_S)
+
+    def expected_s(self, job: Job) -> float:
+        """Return in how many seconds a running job will have ended, as far as one can tell.
+
+        Of what nothing else is known, the time it has run is the best guess at what is left.
+        """
+        return (self._parts.clock.now_ms() - job.created_at) / 1000
 
     async def _end(self, job: Job) -> Job:
         if job.state.terminal:
             return job
+        found = await self._ended_or_watched(job)
+        if found is not None:
+            return found
         future = self._watch.end_of(job.id)
-        if future is not None:
-            try:
-                return await asyncio.shield(future)
-            except asyncio.CancelledError:
-                if future.cancelled():
-                    raise _leaving(job) from None
-                raise
-        return await self._ended_meanwhile(job)
+        assert future is not None
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if future.cancelled():
+                raise _leaving(job) from None
+            raise
 
-    async def _ended_meanwhile(self, job: Job) -> Job:
-        """Return a job that is not run here because it ended a moment ago."""
-        found = await self.job(job.customer_id, job.id)
-        if not found.state.terminal:
-            raise _leaving(job)
-        return found
+    async def _ended_or_watched(self, job: Job) -> Job | None:
+        """Return a job that has ended; None when its end is looked out for from now on.
+
+        Raises:
+            ShuttingDown: another process runs it, and this one is leaving.
+        """
+        if self._watch.end_of(job.id) is None:
+            found = await self.job(job.customer_id, job.id)
+            if found.state.terminal:
+                return found
+            try:
+                self._following.follow(job.id)
+            except Abandoned:
+                raise _leaving(job) from None
+        return None
 
     async def events(self, order: Order) -> AsyncIterator[Event]:
-        """Yield partial images and ends of the order's jobs until all have ended."""
+        """Yield partial images and ends of the order's jobs until all have ended.
+
+        Of jobs that another process runs only the ends: partial images are hints, and stay there.
+        """
         ended = {job.id: job for job in order.jobs if job.state.terminal}
         while True:
             running = [job for job in order.jobs if job.id not in ended]
@@ -383,7 +448,9 @@ class Gateway(Reading):
             if not gone:
                 break
             for job in gone:  # while this waits others may end: hence the loop
-                ended[job.id] = await self._ended_meanwhile(job)
+                found = await self._ended_or_watched(job)
+                if found is not None:
+                    ended[job.id] = found
         try:
             async for event in self._watch.events([job.id for job in running], ended.values()):
                 yield event

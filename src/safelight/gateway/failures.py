@@ -10,11 +10,16 @@ from __future__ import annotations
 from safelight.errors import FaultClass, UpstreamError
 from safelight.types import JobFailure
 
-BAD_OUTPUT_MAX = 2
-"""Attempts that may answer an unusable picture: the first and one elsewhere."""
+BAD_OUTPUT_MAX = 4
+"""Attempts that may answer an unusable picture. Each is paid; but where one in twenty is, a second
+one in a row meets one order in four hundred."""
 
 _NEXT = "Every attempt failed; nothing was charged. Try again later."
 _AGAIN = "Nothing was charged; send the request again."
+
+DOWN_RETRY_S = 30.0
+"""Advice while all upstreams are down: two of the SDK's retries bridge a minute of it."""
+WAITING_RETRY_S = 30.0
 
 OUR_DISK = "storage_failed"
 """What adapters call a spool that cannot be written."""
@@ -28,9 +33,9 @@ class Failed(Exception):
         self.failure = failure
 
 
-def worth_retrying(error: UpstreamError, *, attempts: int, bad_outputs: int, maximum: int) -> bool:
+def worth_retrying(error: UpstreamError, *, bad_outputs: int) -> bool:
     """Return whether another attempt may hide this fault."""
-    if error.fault is FaultClass.CLIENT or attempts >= maximum:
+    if error.fault is FaultClass.CLIENT:
         return False
     if error.code == OUR_DISK:
         # Another account would sell a picture that cannot be kept either.
@@ -99,15 +104,42 @@ def out_of_time() -> JobFailure:
 
 
 def busy(wait_s: float) -> JobFailure:
-    """Return the failure of a job that would not get a turn before its deadline."""
+    """Return the failure of a job that would not get a turn before its deadline, but in `wait_s`."""
+    wait_s = max(wait_s, 1.0)
     return JobFailure(
         status=429,
         type="requests",
         code="rate_limit_exceeded",
-        message=f"All accounts are at their limit; the next is free in {wait_s:.0f} s. "
-        "Nothing was charged.",
+        message="All accounts are at their limit and the line before them is as long as your "
+        f"deadline allows; send the request again in {wait_s:.0f} s. Nothing was charged.",
         should_retry=True,
         retry_after_s=wait_s,
+    )
+
+
+def too_many_waiting(who: str) -> JobFailure:
+    """Return the failure of a job that found as many waiting as may."""
+    return JobFailure(
+        status=429,
+        type="requests",
+        code="rate_limit_exceeded",
+        message=f"{who} as many jobs waiting as may; let some finish and send the request again. "
+        "Nothing was charged.",
+        should_retry=True,
+        retry_after_s=WAITING_RETRY_S,
+    )
+
+
+def down() -> JobFailure:
+    """Return the failure of a call that came while every upstream was down."""
+    return JobFailure(
+        status=503,
+        type="service_unavailable_error",
+        code="upstream_down",
+        message="No upstream answers at the moment; the gateway looks for them all the time. "
+        "Nothing was charged; send the request again.",
+        should_retry=True,
+        retry_after_s=DOWN_RETRY_S,
     )
 
 

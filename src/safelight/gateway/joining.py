@@ -12,6 +12,7 @@ fifty identical orders in flight, fifty retries collect fifty different pictures
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import msgspec
 
@@ -28,6 +29,8 @@ KEY_LIFE_MS = 24 * 3600 * 1000
 """An Idempotency-Key is remembered this long after its last job ended."""
 JOIN_GRACE_S = 1.0
 """How long a retry waits for the old connection of its order to be seen closing."""
+JOIN_LOOK_S = 0.25
+"""How often it looks meanwhile: another process does not say here that it saw one close."""
 SLACK_MS = 500
 """The caller's clock starts before its request is here."""
 
@@ -82,14 +85,22 @@ def by_key(
 
 
 def by_retry_count(
-    tx: Transaction, caller: Caller, digest: bytes, *, now_ms: int, owner: str, patient: bool
+    tx: Transaction,
+    caller: Caller,
+    digest: bytes,
+    *,
+    now_ms: int,
+    owner: str,
+    alive: Callable[[str], bool],
+    patient: bool,
 ) -> tuple[Order | None, str | None]:
     """Find and claim the order that the SDK's own retry repeats.
 
-    In this order: one whose caller has left; with patience, none yet, while the caller of one may
-    be about to be seen leaving; one that was answered with a failure worth another order (it is
-    consumed); one whose caller must have given up though its connection still stands, as behind
-    a proxy. A caller who may still be waiting never loses its order to a stranger's retry.
+    In this order: one whose caller has left, or had its connection to a process that died; with
+    patience, none yet, while the caller of one may be about to be seen leaving; one that was
+    answered with a failure worth another order (it is consumed); one whose caller must have given
+    up though its connection still stands, as behind a proxy. A caller who may still be waiting
+    never loses its order to a stranger's retry.
 
     Args:
         tx: a transaction that may write.
@@ -97,6 +108,7 @@ def by_retry_count(
         digest: fingerprint of the body.
         now_ms: the present.
         owner: this process.
+        alive: whether a process lives.
         patient: whether to raise Busy rather than to look further.
 
     Raises:
@@ -112,23 +124,19 @@ def by_retry_count(
     members = {request.id: jobs.jobs_of(tx, request.id) for request in candidates}
     failed = [request for request in candidates if may_be_ordered_again(members[request.id])]
     good = [request for request in candidates if request not in failed]
+    free = [one for one in good if one.attached_by is None or not alive(one.attached_by)]
     attached = [
-        request
-        for request in good
-        if request.attached_by is not None and request.retry_count == caller.retry_count - 1
+        one for one in good if one not in free and one.retry_count == caller.retry_count - 1
     ]
 
     def claimed(request: jobs.RequestRow) -> bool:
+        until = waits_until(caller, now_ms)
         return jobs.claim_request(
-            tx,
-            request,
-            owner=owner,
-            retry_count=caller.retry_count,
-            until=waits_until(caller, now_ms),
+            tx, request, owner=owner, retry_count=caller.retry_count, until=until
         )
 
-    for request in good:
-        if request.attached_by is None and claimed(request):
+    for request in free:
+        if claimed(request):
             return _joined(request.id, members[request.id], caller.retry_count), None
     if patient and attached:
         raise Busy

@@ -1,8 +1,8 @@
-"""Running one job: attempts, verification, storage, and the one transaction that ends it.
+"""Running one job: a bought picture verified, stored, and the one transaction that ends it.
 
 Owns the control flow between an accepted job and its end. Every stage is journalled before the next
 begins, and only the failed stage is repeated: a picture that lies in the spool is never bought
-again, not even after `kill -9`.
+again, not even after `kill -9`. `buying` decides about attempts, `calling` makes them.
 """
 
 from __future__ import annotations
@@ -11,85 +11,28 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import math
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from safelight import images, jobs, ledger
-from safelight.channels import Channels
-from safelight.clock import Clock
+import msgspec
+
+from safelight import attempts, images, jobs, ledger
 from safelight.config import ChannelConfig
-from safelight.db import Database, Transaction
-from safelight.errors import (
-    FaultClass,
-    ShuttingDown,
-    StorageError,
-    Unavailable,
-    UnknownModel,
-    UpstreamError,
-)
+from safelight.db import Transaction
+from safelight.errors import FaultClass, StorageError, UnknownModel, UpstreamError
 from safelight.gateway import failures
+from safelight.gateway.buying import BACKOFF_FIRST_S, BACKOFF_MAX_S, Buying
+from safelight.gateway.calling import Answer, Calls, Lost, is_edit
 from safelight.gateway.failures import Failed
-from safelight.gateway.spooling import SpoolFolder
-from safelight.gateway.turns import Turns
+from safelight.gateway.parts import UNTIL_CANCELLED, Parts
+from safelight.gateway.turns import Ticket, Turns
 from safelight.gateway.watch import Watch
-from safelight.pool import Lease, Pool
-from safelight.storage import BlobStore
-from safelight.types import (
-    BlobRef,
-    Job,
-    JobFailure,
-    Operation,
-    PlanMethod,
-    Received,
-    Stage,
-    UpstreamCall,
-)
-from safelight.upstreams import Upstream
+from safelight.pool import Lease, Need
+from safelight.types import BlobRef, Job, JobClass, JobFailure, Stage
 
 log = logging.getLogger("safelight.gateway")
 
-BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 8.0
 STORE_RETRIES = 3
-WRITE_TRIES = 20
-UNTIL_CANCELLED = math.inf
-"""The end of a job is written however long the database refuses: a hold depends on it."""
-
-T = TypeVar("T")
-
-
-class Lost(Exception):
-    """The job has ended or belongs to another process: stop without a word."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a run needs; made once by the composition root."""
-
-    db: Database
-    pool: Pool
-    storage: BlobStore
-    pixels: images.PixelWorker
-    channels: Channels
-    upstreams: dict[str, Upstream]
-    spool: SpoolFolder
-    clock: Clock
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A complete upstream answer in the spool, and the attempt (epoch, k) that bought it.
-
-    `account` made it; None when an earlier process did.
-    """
-
-    received: Received
-    epoch: int
-    k: int
-    account: str | None = None
 
 
 class Run:
@@ -100,7 +43,8 @@ class Run:
         watch: told about partial images and the end.
         turns: gives leases.
         job: leased to this process.
-        live: whether a caller may be watching, so that partial images are worth their price.
+        live: whether a caller may be watching: then partial images are worth their price, and the
+            job goes before those that nobody waits for.
     """
 
     def __init__(self, parts: Parts, watch: Watch, turns: Turns, job: Job, *, live: bool) -> None:
@@ -109,9 +53,7 @@ class Run:
         self._turns = turns
         self._job = job
         self._live = live
-        self._attempts = job.attempts
-        self._bad_outputs = 0
-        self._tried: set[str] = set()
+        self._calls = Calls(parts, turns, job, on_partial=self._on_partial if live else None)
         left_s = (job.deadline_at - parts.clock.now_ms()) / 1000
         # The wall clock may have been set back since the job was accepted.
         planned_s = (job.deadline_at - job.created_at) / 1000
@@ -139,134 +81,68 @@ class Run:
         Args:
             answer: what an earlier process had already received.
         """
+        buying: Buying[Answer] | None = None
         try:
-            while True:
-                if answer is None:
-                    answer = await self._buy()
-                try:
-                    blob = await self._finish(answer)
-                except UpstreamError as error:
-                    await self._reject(answer, error)
-                    answer = None
-                    continue
-                await self._settle(answer, blob)
-                return
+            buying = self._buying()
+            await self._deliver(buying, answer)
+            await buying.close(delivered=True)
         except Failed as end:
+            if buying is not None:
+                await buying.close(delivered=False)
             await self._release(end.failure)
         except Lost:
             log.info("job is no longer ours", extra={"job_id": self._job.id})
+        finally:
+            if buying is not None:
+                await buying.abandon()
 
-    # --- buying --------------------------------------------------------------------------
+    def _buying(self) -> Buying[Answer]:
+        job, parts = self._job, self._parts
+        urgency = JobClass.INTERACTIVE if self._live else JobClass.JOB
 
-    async def _buy(self) -> Answer:
-        """Make attempts until one leaves a complete answer in the spool.
+        async def attempt(lease: Lease) -> Answer:
+            return await self._calls.make(
+                lease, deadline=self._deadline, superseded=lambda: buying.superseding
+            )
+
+        buying = Buying(
+            pool=parts.pool,
+            turns=self._turns,
+            clock=parts.clock,
+            need=Need(
+                job.request.channel,
+                edits=is_edit(job),
+                size=job.size_plan.canvas,
+                inputs=len(job.request.inputs),
+            ),
+            ticket=Ticket(job.customer_id, urgency),
+            policy=self._policy,
+            deadline=self._deadline,
+            attempt=attempt,
+        )
+        return buying
+
+    async def _deliver(self, buying: Buying[Answer], answer: Answer | None) -> None:
+        """Buy until an answer is good, store it and settle.
 
         Raises:
-            Failed: no attempt will.
+            Failed: there is none.
         """
         while True:
-            lease = await self._acquire()
+            if answer is None:
+                answer = await buying.buy()
             try:
-                return await self._attempt(lease)
+                blob = await self._finish(answer)
             except UpstreamError as error:
-                await self._judge(error)
-
-    async def _attempt(self, lease: Lease) -> Answer:
-        job, parts = self._job, self._parts
-        account = lease.account
-        self._attempts += 1
-        k = self._attempts
-        handed_back = False
-        try:
-            call = await self._call()
-            mine = await self._write(
-                lambda tx: jobs.begin_attempt(
-                    tx, job, k=k, account=account.name, group=account.group
-                )
-            )
-            if not mine:
-                raise Lost
-            received = await parts.upstreams[account.upstream].generate(
-                account,
-                call,
-                spool=parts.spool.answer(job.id, job.epoch, k),
-                deadline=self._deadline,
-                on_partial=self._on_partial if call.partial_images else None,
-            )
-            handed_back = True
-            self._turns.hand_back(lease, None)
-        except UpstreamError as error:
-            handed_back = True
-            self._turns.hand_back(lease, error)
-            self._tried.add(account.name)
-            await self._close_attempt(job.epoch, k, error)
-            raise
-        finally:
-            if not handed_back:
-                self._turns.drop(lease)
-        await self._write(lambda tx: jobs.receive(tx, job.id, job.epoch, k, received))
-        return Answer(received, job.epoch, k, account.name)
+                await self._calls.reject(answer, error)
+                await buying.reject(answer.lease, error)
+                answer = None
+                continue
+            await self._settle(answer, blob)
+            return
 
     def _on_partial(self, index: int, path: Path) -> None:
         self._watch.partial(self._job.id, index, path)
-
-    async def _call(self) -> UpstreamCall:
-        request, plan = self._job.request, self._job.size_plan
-        storage = self._parts.storage
-        # Where the pixels are remade here, a lossy canvas would be lossy twice.
-        remade = plan.method in (PlanMethod.CROP, PlanMethod.RESAMPLE)
-        return UpstreamCall(
-            job_id=self._job.id,
-            n=self._job.n,
-            operation=request.operation,
-            prompt=self._parts.channels.upstream_prompt(request),
-            size=plan.canvas,
-            output_format="png" if remade else request.output_format,
-            output_compression=None if remade else request.output_compression,
-            quality=request.quality,
-            background=request.background,
-            moderation=request.moderation,
-            input_fidelity=request.input_fidelity,
-            inputs=request.inputs,
-            input_paths=tuple([await storage.local_path(ref.digest) for ref in request.inputs]),
-            mask=request.mask,
-            mask_path=await storage.local_path(request.mask.digest) if request.mask else None,
-            partial_images=request.partial_images if self._live else 0,
-            user=request.user,
-        )
-
-    async def _acquire(self) -> Lease:
-        return await self._turns.lease(
-            self._job.request.channel,
-            edits=self._job.request.operation is Operation.EDIT,
-            tried=frozenset(self._tried),
-            deadline=self._deadline,
-            patient=self._policy.retries,
-        )
-
-    async def _judge(self, error: UpstreamError) -> None:
-        """Decide after a failed attempt: return to try again, or raise the last word."""
-        if error.fault is FaultClass.BAD_OUTPUT:
-            self._bad_outputs += 1
-        maximum = self._policy.max_attempts if self._policy.retries else 1
-        again = failures.worth_retrying(
-            error, attempts=self._attempts, bad_outputs=self._bad_outputs, maximum=maximum
-        )
-        if not again:
-            if self._parts.clock.monotonic() >= self._deadline and error.fault is FaultClass.SLOW:
-                raise Failed(failures.out_of_time())
-            raise Failed(failures.final_failure(error, retried=self._policy.retries))
-        if error.fault in (FaultClass.FAST, FaultClass.LOCAL):
-            await self._back_off()
-
-    async def _back_off(self) -> None:
-        """Full jitter over 0.5 s x 2^k, at most 8 s; only a second failure waits at all."""
-        exponent = self._attempts - 2
-        if exponent < 0:
-            return
-        ceiling = min(BACKOFF_FIRST_S * 2**exponent, BACKOFF_MAX_S)
-        left = self._deadline - self._parts.clock.monotonic()
-        await asyncio.sleep(max(0.0, min(secrets.randbelow(1000) / 1000 * ceiling, left)))
 
     # --- finishing -----------------------------------------------------------------------
 
@@ -284,7 +160,9 @@ class Run:
             source = answer.received.path
             if images.needs_pixels(probe, job.size_plan, job.request.output_format):
                 # Worth a commit of its own only where something long follows.
-                await self._write(lambda tx: jobs.advance(tx, job.id, Stage.VERIFIED))
+                await self._parts.write(
+                    lambda tx: jobs.advance(tx, job.id, Stage.VERIFIED), job_id=job.id
+                )
                 source = parts.spool.remade(answer.received.path)
                 blob = await parts.pixels.render(
                     answer.received.path,
@@ -312,7 +190,7 @@ class Run:
         except StorageError as error:
             raise Failed(failures.storage_full()) from error
         await self._store(source, blob.digest)
-        await self._write(lambda tx: jobs.advance(tx, job.id, Stage.STORED))
+        await self._parts.write(lambda tx: jobs.advance(tx, job.id, Stage.STORED), job_id=job.id)
         return blob
 
     def _check_pixels(self, width: int, height: int) -> None:
@@ -338,52 +216,6 @@ class Run:
             pause = min(BACKOFF_FIRST_S * 2 ** min(again, 5), BACKOFF_MAX_S)
             await asyncio.sleep(pause if left <= 0 else min(pause, left))
         raise Failed(failures.storage_full())
-
-    async def _reject(self, answer: Answer, error: UpstreamError) -> None:
-        """Book a bought answer that cannot be delivered as waste, and judge what follows."""
-        if answer.account is not None:
-            self._tried.add(answer.account)
-            self._turns.blame(answer.account, error)
-        await self._close_attempt(answer.epoch, answer.k, error)
-        answer.received.path.unlink(missing_ok=True)
-        await self._judge(error)
-
-    async def _close_attempt(self, epoch: int, k: int, error: UpstreamError) -> None:
-        log.warning(
-            "attempt failed",
-            extra={"job_id": self._job.id, "fault": str(error.fault), "code": error.code},
-        )
-        await self._write(
-            lambda tx: jobs.end_attempt(
-                tx,
-                self._job.id,
-                epoch,
-                k,
-                outcome=str(error.fault),
-                code=error.code,
-                sold=error.sold,
-                upstream_request_id=error.upstream_request_id,
-            )
-        )
-
-    async def _write(self, work: Callable[[Transaction], T], *, tries: float = WRITE_TRIES) -> T:
-        """Write even if the database is busy or its disk full for a while.
-
-        Raises:
-            Unavailable: it refused `tries` times, or it is closed.
-        """
-        made = 0
-        while True:
-            try:
-                return await self._parts.db.write(work)
-            except ShuttingDown:
-                raise
-            except Unavailable:
-                made += 1
-                if made >= tries:
-                    raise
-                log.exception("write refused", extra={"job_id": self._job.id})
-                await asyncio.sleep(min(BACKOFF_FIRST_S * 2 ** min(made - 1, 5), BACKOFF_MAX_S))
 
     # --- the end -------------------------------------------------------------------------
 
@@ -412,7 +244,20 @@ class Run:
                 )
             return jobs.get_job(tx, job.id)
 
-        await self._ended(await self._write(end, tries=UNTIL_CANCELLED))
+        done = await self._parts.write(end, job_id=job.id, tries=UNTIL_CANCELLED)
+        await self._ended(done)
+
+        self._watch_margin(answer)
+
+    def _watch_margin(self, answer: Answer) -> None:
+        if answer.lease is None:
+            return
+        channel, account = self._job.request.channel, answer.lease.account.name
+        alarm = self._parts.margins.note(
+            channel, account, self._job.price_micros, answer.cost_micros
+        )
+        if alarm is not None:
+            log.warning("margin below the alarm", extra=msgspec.structs.asdict(alarm))
 
     async def _release(self, failure: JobFailure) -> None:
         transfer_id = f"tr_{secrets.token_hex(12)}"
@@ -420,7 +265,7 @@ class Run:
 
         def end(tx: Transaction) -> Job | None:
             if jobs.fail(tx, job, failure):
-                jobs.lose_attempts(tx, job.id)
+                attempts.lose(tx, job.id)
                 ledger.release(
                     tx,
                     transfer_id=transfer_id,
@@ -430,7 +275,8 @@ class Run:
                 )
             return jobs.get_job(tx, job.id)
 
-        await self._ended(await self._write(end, tries=UNTIL_CANCELLED))
+        done = await self._parts.write(end, job_id=job.id, tries=UNTIL_CANCELLED)
+        await self._ended(done)
 
     async def fail_internally(self) -> None:
         """End the job after a fault of our own, so that no hold is left over."""

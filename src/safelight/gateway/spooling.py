@@ -1,30 +1,42 @@
 """The spool folder: where answers wait between the upstream and the blob store.
 
-Owns the names of spool files, all in one folder so that one fsync of it makes each name durable:
-`<job>.<epoch>.<k>` is the complete answer of attempt k (the adapter renames it there last), with
-`.part` an unfinished one, with `.remade` our own pixels, with `.partial<i>` a partial image.
+Owns the names of spool files. Each process writes to its own folder in it, so that sweeping never
+meets a file that a living process still uses. `<job>.<epoch>.<k>` is the complete answer of attempt
+k (the adapter renames it there last), with `.part` an unfinished one, with `.remade` our own
+pixels, with `.partial<i>` a partial image.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from safelight.gateway.processes import Processes
 from safelight.types import Received
 
-_ANSWER = re.compile(r"(?P<job>[^.]+)\.(?P<epoch>\d+)\.(?P<k>\d+)$")
+_ANSWER = re.compile(r"(?P<job>[^.]+)\.(?P<epoch>\d+)\.(?P<k>\d+)")
 _BESIDE = (".part", ".remade", ".remade.part", ".partial0", ".partial1", ".partial2")
+
+Left = Mapping[str, Collection[Path]]
+"""What dead processes left in the spool, by job."""
 
 
 class SpoolFolder:
-    """The spool files of one data folder, and which of them running jobs may have left."""
+    """This process's spool files, and those it has inherited.
 
-    def __init__(self, root: Path) -> None:
-        root.mkdir(parents=True, exist_ok=True)
-        self._root = root
+    Args:
+        root: the spool of the data folder.
+        processes: says which of the folders in it are left by the dead.
+    """
+
+    def __init__(self, root: Path, processes: Processes) -> None:
+        self._shared = root
+        self._processes = processes
+        self._root = processes.own_folder(root)
         self._answers: defaultdict[str, set[Path]] = defaultdict(set)
 
     def answer(self, job_id: str, epoch: int, k: int) -> Path:
@@ -38,31 +50,75 @@ class SpoolFolder:
         return answer.with_name(answer.name + ".remade")
 
     def clear(self, job_id: str) -> None:
-        """Remove what an ended job left."""
+        """Remove what an ended job left, and a dead process's folder with the last of it."""
         for answer in self._answers.pop(job_id, ()):
             answer.unlink(missing_ok=True)
             for suffix in _BESIDE:
                 answer.with_name(answer.name + suffix).unlink(missing_ok=True)
+            if answer.parent != self._root:
+                _remove_if_empty(answer.parent)
 
-    def sweep(self, open_job_ids: Collection[str]) -> dict[str, Path]:
-        """Remove what is of no use after a restart; return each open job's newest answer."""
-        newest: dict[str, tuple[int, int, Path]] = {}
-        for path in self._root.iterdir():
+    # --- what the dead left ----------------------------------------------------------------
+
+    def left(self) -> Left:
+        """List what dead processes left.
+
+        Ask before reading which jobs are open: then a file of a job that is not among them belongs
+        to one that has ended, never to one that began meanwhile.
+        """
+        found: defaultdict[str, list[Path]] = defaultdict(list)
+        # In the root itself: earlier versions had no folder for each process.
+        for folder in [self._shared, *self._processes.left_folders(self._shared)]:
+            with contextlib.suppress(FileNotFoundError):  # another process is sweeping it
+                for path in folder.iterdir():
+                    if not path.is_dir():
+                        found[path.name.partition(".")[0]].append(path)
+        return found
+
+    def adopt(self, job_id: str, files: Iterable[Path]) -> None:
+        """Say that a job of a dead process is run here: its end removes these files too."""
+        for path in files:
             match = _ANSWER.match(path.name)
-            if match is None or match["job"] not in open_job_ids:
+            if match is not None:
+                self._answers[job_id].add(path.with_name(match[0]))
+
+    def sweep(self, left: Left, open_job_ids: Collection[str]) -> None:
+        """Remove what dead processes left of jobs that have ended."""
+        for job_id in left.keys() - set(open_job_ids):
+            for path in left[job_id]:
                 path.unlink(missing_ok=True)
-                continue
-            self._answers[match["job"]].add(path)
-            found = (int(match["epoch"]), int(match["k"]), path)
-            newest[match["job"]] = max(found, newest.get(match["job"], found))
-        return {job_id: path for job_id, (_, _, path) in newest.items()}
+        for folder in self._processes.left_folders(self._shared):
+            _remove_if_empty(folder)
+
+    def leave(self) -> None:
+        """Remove this process's folder unless unfinished jobs have files in it."""
+        _remove_if_empty(self._root)
+
+
+def newest_answer(files: Iterable[Path]) -> Path | None:
+    """Return the newest complete answer among a job's spool files."""
+    found = [
+        (int(match["epoch"]), int(match["k"]), path)
+        for path in files
+        if (match := _ANSWER.fullmatch(path.name)) is not None
+    ]
+    return max(found)[2] if found else None
 
 
 def salvage(path: Path) -> tuple[Received, int, int]:
-    """Return a complete answer that an earlier process left, hashed anew, with its epoch and k."""
-    match = _ANSWER.match(path.name)
+    """Return a complete answer that a dead process left, hashed anew, with its epoch and k.
+
+    Raises:
+        FileNotFoundError: another process has taken the job over and finished it.
+    """
+    match = _ANSWER.fullmatch(path.name)
     assert match is not None
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         received = Received(path=path, digest=digest, bytes=file.tell())
     return received, int(match["epoch"]), int(match["k"])
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()

@@ -1,7 +1,8 @@
-"""Who watches which running job inside this process.
+"""Who watches which job inside this process.
 
-Owns in-memory broadcasting only: partial images and the end of a job. What must survive a crash is
-in the database.
+Owns in-memory broadcasting only: partial images and the end of a job. Most watched jobs run here;
+those that another process runs are followed (see `following`), which tells their ends alone. What
+must survive a crash is in the database.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Abandoned(Exception):
 
 
 class Watch:
-    """Broadcasts the events of the jobs that this process runs.
+    """Broadcasts the events of the jobs that this process runs or follows.
 
     Args:
         on_forgotten: called with a job's id when it has ended and nobody watches it any more; then
@@ -30,15 +31,33 @@ class Watch:
     def __init__(self, on_forgotten: Callable[[str], None]) -> None:
         self._on_forgotten = on_forgotten
         self._ends: dict[str, asyncio.Future[Job]] = {}
+        self._followed: set[str] = set()
         self._queues: defaultdict[str, set[asyncio.Queue[Event | None]]] = defaultdict(set)
         self._partials: defaultdict[str, list[PartialImage]] = defaultdict(list)
 
     def open(self, job_id: str) -> None:
-        """Say that a job is run here from now on."""
-        self._ends[job_id] = asyncio.get_running_loop().create_future()
+        """Say that a job is run here from now on; who followed it goes on waiting."""
+        self._followed.discard(job_id)
+        self._future(job_id)
+
+    def follow(self, job_id: str) -> asyncio.Future[Job]:
+        """Return the future of a job's end, which somebody must look for unless it runs here."""
+        if job_id not in self._ends:
+            self._followed.add(job_id)
+        return self._future(job_id)
+
+    def _future(self, job_id: str) -> asyncio.Future[Job]:
+        if job_id not in self._ends:
+            self._ends[job_id] = asyncio.get_running_loop().create_future()
+        return self._ends[job_id]
+
+    @property
+    def followed(self) -> tuple[str, ...]:
+        """The jobs that are waited for here and run elsewhere."""
+        return tuple(self._followed)
 
     def end_of(self, job_id: str) -> asyncio.Future[Job] | None:
-        """Return the future of a running job's end; None when it is not run here."""
+        """Return the future of a job's end; None when it is neither run nor followed here."""
         return self._ends.get(job_id)
 
     def partial(self, job_id: str, index: int, path: Path) -> None:
@@ -50,6 +69,7 @@ class Watch:
 
     def ended(self, job: Job) -> None:
         """Tell everybody that a job has ended."""
+        self._followed.discard(job.id)
         future = self._ends.pop(job.id, None)
         if future is not None and not future.done():
             future.set_result(job)
@@ -58,7 +78,8 @@ class Watch:
         self._forget_unwatched(job.id)
 
     def abandon(self, job_id: str) -> None:
-        """Stop running a job here without an end (the process is leaving)."""
+        """Stop running or following a job here without an end (the process is leaving)."""
+        self._followed.discard(job_id)
         future = self._ends.pop(job_id, None)
         if future is None:
             return
@@ -70,7 +91,8 @@ class Watch:
         """Yield the jobs' partial images and ends until all have ended.
 
         Args:
-            job_ids: jobs that run here; partial images drawn so far come first.
+            job_ids: jobs that run here, whose partial images drawn so far come first, or are
+                followed.
             ended: jobs that have ended already.
 
         Raises:

@@ -1,246 +1,468 @@
 """The pool: which account may make the next attempt, or when one will.
 
-Pure decisions on in-memory state with an injected clock; nothing here waits, sends or stores. Three
-levels, as vendors limit and fail: the endpoint (never blamed here), the limiter group (budget,
-cooling, exhaustion) and the account (load, refused credentials, missing capabilities). Docs:
-docs/pool.md.
-
-The budget of a group is a GCRA: one image every 60 / images_per_minute seconds, with a small burst,
-counted when an attempt begins because vendors count failed calls too.
+Pure decisions on in-memory state with an injected clock; nothing here waits, sends or stores. Each
+fault is booked where it belongs: on the endpoint (`endpoint.py`), on the limiter group
+(`limiter.py`, `meter.py`) or on the account (`health.py`). Docs: docs/pool.md.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from safelight.clock import Clock
+from safelight.config import PoolConfig
 from safelight.errors import FaultClass, UpstreamError
-from safelight.types import Account
+from safelight.notices import LimitNotice
+from safelight.pool.decisions import Decision, Down, Lease, Need, Nothing, Wait
+from safelight.pool.endpoint import Endpoint
+from safelight.pool.health import Health
+from safelight.pool.hedging import HedgeBudget
+from safelight.pool.latency import Latencies
+from safelight.pool.limiter import Learnt, Limiter
+from safelight.types import Account, Micros
 
-COOLING_MAX_S = 600.0
-"""Longest cooling that a vendor's header may ask for."""
-BLIND_COOLING_S, BLIND_COOLING_MAX_S = 5.0, 120.0
-"""Cooling after a 429 without a header: first step and cap; it doubles in between."""
-EXHAUSTED_S = 900.0
-"""A group without money upstream is tried again after this long."""
-BURST_SHARE = 0.2
-"""Share of a minute's budget that may be used at once."""
+__all__ = [
+    "AccountView",
+    "Decision",
+    "Down",
+    "Learnt",
+    "Lease",
+    "Need",
+    "Nothing",
+    "Pool",
+    "Wait",
+]
 
-
-@dataclass(frozen=True)
-class Lease:
-    """The right to use one account for one attempt; hand it back with `Pool.release`."""
-
-    account: Account
-
-
-@dataclass(frozen=True)
-class Wait:
-    """Nothing is free; the earliest budget is expected in `seconds`."""
-
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Nothing:
-    """No account will serve this, however long one waits; `code` says why."""
-
-    code: str
-    message: str
-
+OCCUPIED_S = 1.0
+"""When to look again at an account that has as much in flight as it may; an end comes sooner."""
+LEAST_WAIT_S = 0.05
+LATENCY_WEIGHT = 0.1
+SOFT_TIMEOUT_UNKNOWN_S = 100.0
+"""Until enough pictures are measured."""
+SUSPICION_ODDS = 0.1
+"""Odds that a suspected attempt is only slow."""
+STALL_WEIGHT = 0.02
+FAIL_FACTOR = 4.0
+"""How much worse an account looks that always fails."""
 
 _UNFUNDED = Nothing(
     "pool_exhausted",
     "No account of this channel has money left upstream; the operator must top one up.",
 )
+_REFUSED = Nothing(
+    "pool_exhausted",
+    "Every account of this channel was refused by its upstream; the operator must check their "
+    "credentials.",
+)
 
 
-@dataclass
-class _Group:
-    interval_s: float
-    burst_s: float
-    full_at: float = 0.0
-    """GCRA's theoretical arrival time: when the budget used so far will be paid back."""
-    cooling_until: float = 0.0
-    blind_coolings: int = 0
-    exhausted_until: float = 0.0
+@dataclass(frozen=True)
+class AccountView:
+    """How an account does, for people: `state` in one word, `until_s` from now where known."""
 
-    def free_in(self, now: float) -> float:
-        """Return seconds until one more image fits; 0 when it fits now."""
-        budget_at = self.full_at - self.burst_s
-        return max(0.0, budget_at - now, self.cooling_until - now)
-
-    def spend(self, now: float) -> None:
-        self.full_at = max(self.full_at, now) + self.interval_s
+    account: Account
+    state: str
+    reason: str
+    until_s: float | None
+    in_flight: int
 
 
 @dataclass
 class _State:
     account: Account
+    limiter: Limiter
+    endpoint: Endpoint
+    health: Health
     in_flight: int = 0
-    failures: int = 0
-    refused: bool = False
-    incapable: set[str] = field(default_factory=set)
+    latency_s: float = 0.0
+    """Moving average over delivered pictures; 0: none yet."""
+    cost_micros: float = 0.0
+    """Moving average of the vendor's price per delivered picture; 0: unknown."""
 
 
 class Pool:
-    """The accounts and what is known of them."""
+    """The accounts and what is known of them.
+
+    Args:
+        accounts: as configured; a group shares its limiter, a host its endpoint.
+        clock: monotonic time.
+        rng: spreads load and the ends of waits; guards nothing.
+        policy: the [pool] section.
+    """
 
     def __init__(
-        self, accounts: Iterable[Account], clock: Clock, rng: random.Random | None = None
+        self,
+        accounts: Iterable[Account],
+        clock: Clock,
+        rng: random.Random | None = None,
+        policy: PoolConfig | None = None,
     ) -> None:
+        self.policy = policy or PoolConfig()
+        self.latencies = Latencies()
+        self.hedges = HedgeBudget(self.policy.hedge_share)
+        self._stall_share = 0.0
+        """Moving average over attempts that delivered or stalled, 0 to 1."""
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311  (spreads load; guards nothing)
-        self._states = {account.name: _State(account) for account in accounts}
-        self._groups: dict[str, _Group] = {}
-        for state in self._states.values():
-            self._open_group(state.account)
+        self.limiters: dict[str, Limiter] = {}
+        self._endpoints: dict[str, Endpoint] = {}
+        self._states = {account.name: self._open(account) for account in accounts}
+
+    def _open(self, account: Account) -> _State:
+        limiter = self.limiters.get(account.group)
+        if limiter is None or limiter.configured is None:
+            limiter = self.limiters[account.group] = limiter or Limiter(
+                account, self.policy, self._rng
+            )
+        endpoint = self._endpoints.setdefault(account.endpoint, Endpoint(self.policy))
+        return _State(account, limiter, endpoint, Health(self.policy, self._rng))
+
+    # --- deciding ----------------------------------------------------------------------------
 
     def acquire(
-        self, channel: str, *, edits: bool = False, tried: frozenset[str] = frozenset()
-    ) -> Lease | Wait | Nothing:
-        """Decide who makes the next attempt for a job of `channel`.
+        self,
+        need: Need,
+        *,
+        tried: frozenset[str] = frozenset(),
+        but_groups: frozenset[str] = frozenset(),
+    ) -> Decision:
+        """Decide who makes the next attempt of a job.
 
         Args:
-            channel: model id the customer asked for.
-            edits: whether the account must take input images.
+            need: what the job needs.
             tried: names of accounts that have failed this job; they come last.
+            but_groups: limiter groups that must not be used.
         """
         now = self._clock.monotonic()
-        funded = self._funded(channel, edits=edits, now=now)
-        if isinstance(funded, Nothing):
-            return funded
-        fresh = [s for s in funded if s.account.name not in tried] or funded
-        ready = [s for s in fresh if self._free_in(s, now) <= 0]
-        if not ready and len(fresh) < len(funded):
-            # A fresh account that is cooling is worth less than a tried one that is free.
-            ready = [s for s in funded if self._free_in(s, now) <= 0]
+        usable = self._usable(need, now)
+        if not isinstance(usable, list):
+            return usable
+        usable = [s for s in usable if s.account.group not in but_groups]
+        if not usable:
+            return Wait(OCCUPIED_S)
+        waits = [(self._free_in(s, need, now), s) for s in usable]
+        ready = [state for wait, state in waits if wait <= 0]
         if not ready:
-            return Wait(max(0.05, min(self._free_in(s, now) for s in funded)))
-        best = min(ready, key=self._weight)
-        self._group(best).spend(now)
-        best.in_flight += 1
-        return Lease(best.account)
+            soonest = max(LEAST_WAIT_S, min(wait for wait, _ in waits))
+            up = any(not state.endpoint.down for state in usable)
+            return Wait(soonest) if up else Down(soonest)
+        return self._lease(self._best(ready, tried, now), need, now)
 
-    def forecast(self, channel: str, *, edits: bool = False) -> Wait | Nothing:
+    def forecast(self, need: Need) -> Wait | Down | Nothing:
         """Say when the next budget is expected, without taking it (0 s: now)."""
         now = self._clock.monotonic()
-        funded = self._funded(channel, edits=edits, now=now)
-        if isinstance(funded, Nothing):
-            return funded
-        return Wait(min(self._free_in(s, now) for s in funded))
+        usable = self._usable(need, now)
+        if not isinstance(usable, list):
+            return usable
+        soonest = min(self._free_in(state, need, now) for state in usable)
+        up = any(not state.endpoint.down for state in usable)
+        return Wait(soonest) if up or soonest <= 0 else Down(soonest)
 
-    def pace_s(self, channel: str) -> float:
+    def pace_s(self, need: Need) -> float:
         """Return the seconds between two images of a channel at its budget; 0: no known limit."""
-        groups = {s.account.group for s in self._states.values() if channel in s.account.channels}
-        intervals = [self._groups[name].interval_s for name in groups]
-        if not intervals or min(intervals) <= 0:
+        now = self._clock.monotonic()
+        usable = self._usable(need, now)
+        if not isinstance(usable, list):
             return 0.0
-        return 1 / sum(1 / interval for interval in intervals)
+        rates = {s.account.group: s.limiter.images_per_minute for s in usable}
+        if not rates or any(rate is None for rate in rates.values()):
+            return 0.0
+        return 60.0 / math.fsum(rate for rate in rates.values() if rate is not None)
 
-    def drop(self, lease: Lease) -> None:
-        """Hand a lease back whose attempt says nothing about the account."""
-        self._states[lease.account.name].in_flight -= 1
+    def typical_s(self, need: Need) -> float:
+        """Return how long half of the pictures take at most; 0: not known yet."""
+        return self.latencies.typical(size=need.size) or 0.0
 
-    def release(self, lease: Lease, error: UpstreamError | None) -> None:
-        """Hand a lease back and book the attempt's outcome where it belongs."""
+    def long_s(self, need: Need) -> float:
+        """Return how long 98 of 100 pictures take at most; 0: not known yet."""
+        return self.latencies.quantile(0.98, size=need.size) or 0.0
+
+    def soft_timeout_s(self, account: Account, need: Need) -> float:
+        """Return after how long an attempt looks stalled: slower than 99 of 100 pictures.
+
+        Where stalls are common a slow attempt is more likely one of them, so that less patience is
+        due: down to the 95th percentile, such that nine of ten suspicions are right (Bayes).
+        """
+        stalls = min(self._stall_share, 0.5)
+        share = 1 - SUSPICION_ODDS * stalls / (1 - stalls)
+        slowest = self.latencies.quantile(min(max(share, 0.95), 0.99), account.model, need.size)
+        if slowest is None:
+            slowest = SOFT_TIMEOUT_UNKNOWN_S
+        return min(max(slowest, self.policy.soft_timeout_min_s), self.policy.soft_timeout_max_s)
+
+    # --- booking -----------------------------------------------------------------------------
+
+    def drop(self, lease: Lease, *, sent: bool = True) -> None:
+        """Hand a lease back whose attempt says nothing about the account.
+
+        Args:
+            lease: to hand back.
+            sent: False when nothing left, so that its budget is not spent.
+        """
         state = self._states[lease.account.name]
-        state.in_flight -= 1
-        if error is None:
-            state.failures = 0
-            self._group(state).blind_coolings = 0
-        else:
-            self.blame(lease.account.name, error)
+        self._end(state, lease)
+        state.limiter.end_trial()
+        if not sent:
+            state.limiter.take_back(lease.spent)
 
-    def blame(self, account: str, error: UpstreamError) -> None:
-        """Book a fault where it belongs; also one that showed after the lease was handed back."""
-        state = self._states[account]
-        group = self._group(state)
-        match error.fault:
-            case FaultClass.THROTTLED:
-                self._cool(group, error.retry_after_s)
-            case FaultClass.QUOTA:
-                group.exhausted_until = self._clock.monotonic() + EXHAUSTED_S
-            case FaultClass.AUTH:
-                state.refused = True
-            case FaultClass.CAPABILITY:
-                state.incapable.add(state.account.model)
-            case FaultClass.FAST | FaultClass.SLOW | FaultClass.BAD_OUTPUT:
-                state.failures += 1
-            case FaultClass.LOCAL | FaultClass.CLIENT:
-                pass
+    def release(
+        self,
+        lease: Lease,
+        error: UpstreamError | None,
+        *,
+        granted: int | None = None,
+        cost_micros: Micros | None = None,
+        limits: tuple[LimitNotice, ...] = (),
+        deadline: float = math.inf,
+    ) -> None:
+        """Hand a lease back and book the attempt's outcome where it belongs.
+
+        Args:
+            lease: to hand back.
+            error: the fault, or None for a complete answer; `delivered` or `blame` follows when it
+                has been looked at.
+            granted: after a 429, what the vendor granted to the group in the minute before.
+            cost_micros: the vendor's price of the picture, if known.
+            limits: what the answer's headers said.
+            deadline: of the job; an attempt that it cut short says nothing about the account.
+        """
+        now = self._clock.monotonic()
+        state = self._states[lease.account.name]
+        if error is not None:
+            limits = limits or error.limits
+            cut_short = now >= deadline and error.fault is FaultClass.SLOW
+            if cut_short and now - lease.at < self.soft_timeout_s(lease.account, lease.need):
+                self.drop(lease)
+                return
+        self._end(state, lease)
+        if error is None:
+            self._succeed(state, lease, cost_micros, now)
+        else:
+            self._book(state, lease, error, granted, now)
+        if limits:
+            state.limiter.notice(limits, now)
+
+    def delivered(self, lease: Lease) -> None:
+        """Book that a complete answer was a good picture."""
+        self._states[lease.account.name].health.succeed(lease, self._clock.monotonic())
+
+    def blame(self, lease: Lease, error: UpstreamError) -> None:
+        """Book a fault that showed after the lease was handed back: an unusable picture."""
+        self._fail(lease, error.fault, self._clock.monotonic())
+
+    def suspect(self, lease: Lease) -> None:
+        """Book an attempt that looks stalled, while it still runs: its end may be minutes away."""
+        if not lease.suspected:
+            self._fail(lease, FaultClass.SLOW, self._clock.monotonic())
+            lease.suspected = True
+
+    def blocked(self, lease: Lease, seconds: float) -> None:
+        """Hand back a lease that other processes' attempts have made void; nothing left."""
+        now = self._clock.monotonic()
+        state = self._states[lease.account.name]
+        self.drop(lease, sent=False)
+        state.limiter.block(seconds, now)
+
+    def pay(self, account: str, fault: FaultClass) -> float | None:
+        """Take the tokens of one retry after a fault; None when there are too few."""
+        return self._states[account].endpoint.pay(fault)
+
+    def repay(self, account: str, tokens: float) -> None:
+        """Return a job's tokens, now that it has succeeded."""
+        self._states[account].endpoint.repay(tokens)
+
+    # --- probes and views ----------------------------------------------------------------------
+
+    def refused_accounts(self) -> list[tuple[Account, int]]:
+        """Return the accounts whose credential was refused, with refusals in a row."""
+        return [
+            (state.account, state.health.refusals)
+            for state in self._states.values()
+            if state.health.refused
+        ]
+
+    def accept(self, account: str) -> None:
+        """Say that a probe found an account's credential accepted."""
+        self._states[account].health.accept(self._clock.monotonic())
+
+    def views(self) -> list[AccountView]:
+        """Return how every account does."""
+        now = self._clock.monotonic()
+        return [self._view(state, now) for state in self._states.values()]
 
     def __repr__(self) -> str:
-        now = self._clock.monotonic()
-        lines = []
-        for state in self._states.values():
-            group = self._group(state)
-            lines.append(
-                f"{state.account.name} ({state.account.group}): {state.in_flight} in flight, "
-                f"free in {group.free_in(now):.1f} s, {state.failures} failures in a row"
-                + (", refused" if state.refused else "")
-                + (", exhausted" if group.exhausted_until > now else "")
-            )
-        return "Pool(" + "; ".join(lines) + ")"
+        return f"Pool({', '.join(f'{v.account.name} {v.state}' for v in self.views())})"
 
-    def _open_group(self, account: Account) -> None:
-        per_minute = account.images_per_minute
-        if per_minute is None:
-            self._groups.setdefault(account.group, _Group(0.0, 0.0))
-            return
-        interval = 60.0 / per_minute
-        burst = max(0.0, (per_minute * BURST_SHARE - 1) * interval)
-        self._groups[account.group] = _Group(interval, burst)
+    # --- inside ----------------------------------------------------------------------------------
 
-    def _group(self, state: _State) -> _Group:
-        return self._groups[state.account.group]
-
-    def _funded(self, channel: str, *, edits: bool, now: float) -> list[_State] | Nothing:
+    def _usable(self, need: Need, now: float) -> list[_State] | Down | Nothing:
         """Return the accounts that could serve, free or not; or why there are none."""
-        serving = [s for s in self._states.values() if channel in s.account.channels]
-        able = [s for s in serving if self._able(s, edits=edits)]
+        serving = [s for s in self._states.values() if need.channel in s.account.channels]
+        able = [s for s in serving if s.account.edits or not need.edits]
         if not able:
-            return self._nothing(channel, serving)
-        return [s for s in able if self._group(s).exhausted_until <= now] or _UNFUNDED
+            return _none_serves(need)
+        accepted = [s for s in able if not s.health.refused]
+        if not accepted:
+            return _REFUSED
+        capable = [s for s in accepted if not s.health.lacks(need, now)]
+        if not capable:
+            return _none_serves(need)
+        funded = [s for s in capable if not s.limiter.exhausted(now)]
+        if not funded:
+            return _UNFUNDED
+        up = [s for s in funded if not s.endpoint.down]
+        # Ejections leave at least half of an endpoint's accounts; all can be out of a smaller set,
+        # and then the ones that return first are what there is.
+        up = [s for s in up if not s.health.ejected(now)] or up
+        canaries = [s for s in funded if s.endpoint.down and s.endpoint.canary_in(now) <= 0]
+        if not up and not canaries:
+            return Down(max(LEAST_WAIT_S, min(s.endpoint.canary_in(now) for s in funded)))
+        return up + canaries
 
-    def _able(self, state: _State, *, edits: bool) -> bool:
-        return (
-            not state.refused
-            and state.account.model not in state.incapable
-            and (state.account.edits or not edits)
-        )
+    def _free_in(self, state: _State, need: Need, now: float) -> float:
+        if state.in_flight >= self._cap(state):
+            return OCCUPIED_S
+        if state.health.ejected(now) and not state.endpoint.down:
+            return max(LEAST_WAIT_S, state.health.ejected_until - now)
+        return state.limiter.free_in(need, now)
 
-    def _free_in(self, state: _State, now: float) -> float:
-        limit = state.account.max_in_flight
-        if limit is not None and state.in_flight >= limit:
-            return 1.0  # somebody must finish first; the pool cannot know when
-        return self._group(state).free_in(now)
+    def _cap(self, state: _State) -> float:
+        """Return how much an account may have in flight: Little's law, for slow pictures."""
+        if state.account.max_in_flight is not None:
+            return state.account.max_in_flight
+        rate = state.limiter.images_per_minute
+        if rate is None:
+            return math.inf
+        return math.ceil(rate * self.policy.soft_timeout_max_s / 60) + 1
 
-    def _weight(self, state: _State) -> tuple[int, float, float]:
-        """Fewest failures in a row, then least load for its budget, then chance."""
-        load = (state.in_flight + 1) * max(self._group(state).interval_s, 0.001)
-        return (state.failures, load, self._rng.random())
-
-    def _cool(self, group: _Group, retry_after_s: float | None) -> None:
-        if retry_after_s is None:
-            step = min(BLIND_COOLING_S * 2**group.blind_coolings, BLIND_COOLING_MAX_S)
-            group.blind_coolings += 1
-            seconds = self._rng.uniform(step / 2, step)
+    def _best(self, ready: list[_State], tried: frozenset[str], now: float) -> _State:
+        """Lowest tier, then the better of two drawn by lot (M. Mitzenmacher, "The Power of Two
+        Choices in Randomized Load Balancing"); accounts and endpoints that failed this job last.
+        """
+        if not tried:
+            # What was out is looked at as soon as it may be, by a job that has all its attempts.
+            trials = [s for s in ready if s.health.half_open or s.endpoint.down]
+            ready = trials or ready
         else:
-            seconds = min(retry_after_s, COOLING_MAX_S) * self._rng.uniform(1.0, 1.1)
-        group.cooling_until = max(group.cooling_until, self._clock.monotonic() + seconds)
+            ready = [s for s in ready if s.account.name not in tried] or ready
+            failed = {self._states[name].account.endpoint for name in tried}
+            ready = [s for s in ready if s.account.endpoint not in failed] or ready
+        tier = min(state.account.tier for state in ready)
+        ready = [state for state in ready if state.account.tier == tier]
+        # A returning account is left out now and then, while others can serve.
+        eager = [s for s in ready if s.health.share(now) >= self._rng.random()]
+        ready = eager or ready
+        drawn = self._rng.sample(ready, 2) if len(ready) > 2 else ready
+        return min(drawn, key=lambda state: (self._score(state), self._rng.random()))
 
-    def _nothing(self, channel: str, serving: list[_State]) -> Nothing:
-        if serving and all(state.refused for state in serving):
-            return Nothing(
-                "pool_exhausted",
-                "Every account of this channel was refused by its upstream; the operator must "
-                "check their credentials.",
-            )
-        return Nothing(
-            "model_unavailable",
-            f"No account serves {channel} for this kind of request; the operator must add one "
-            "to safelight.toml.",
-        )
+    def _score(self, state: _State) -> float:
+        """Return what the next picture meets here in work, failure, time and money."""
+        known = [s for s in self._states.values() if s.latency_s > 0]
+        slowness = cost = 1.0
+        if state.latency_s > 0:
+            slowness = state.latency_s / _median([s.latency_s for s in known])
+        priced = [s.cost_micros for s in self._states.values() if s.cost_micros > 0]
+        if state.cost_micros > 0:
+            cost = state.cost_micros / _median(priced)
+        cap = min(self._cap(state), 1000.0)
+        load = (state.in_flight + 1) / cap
+        return load * (1 + FAIL_FACTOR * state.health.fail_share) * slowness * cost
+
+    def _lease(self, state: _State, need: Need, now: float) -> Lease:
+        lease = Lease(state.account, need, now, spent=state.limiter.spend(need, now))
+        state.health.leave(lease)
+        state.in_flight += 1
+        state.endpoint.leave(lease)
+        return lease
+
+    def _end(self, state: _State, lease: Lease) -> None:
+        state.in_flight -= 1
+        state.health.end(lease)
+        state.endpoint.end(lease)
+
+    def _succeed(self, state: _State, lease: Lease, cost_micros: Micros | None, now: float) -> None:
+        seconds = now - lease.at
+        self._stall_share -= STALL_WEIGHT * self._stall_share
+        self.latencies.add(state.account.model, lease.need.size, seconds, now)
+        state.latency_s += (seconds - state.latency_s) * (LATENCY_WEIGHT if state.latency_s else 1)
+        if cost_micros:
+            weight = LATENCY_WEIGHT if state.cost_micros else 1
+            state.cost_micros += (cost_micros - state.cost_micros) * weight
+        state.limiter.grant(lease.at)
+        state.endpoint.succeed(lease)
+
+    def _book(
+        self,
+        state: _State,
+        lease: Lease,
+        error: UpstreamError,
+        granted: int | None,
+        now: float,
+    ) -> None:
+        match error.fault:
+            case FaultClass.THROTTLED:
+                state.limiter.refuse(lease.spent, error, now, granted)
+            case FaultClass.QUOTA:
+                state.limiter.exhaust(now)
+            case FaultClass.AUTH:
+                state.health.refuse()
+            case FaultClass.CAPABILITY:
+                state.health.lack(lease.need, error.lacks, now)
+            case FaultClass.FAST | FaultClass.SLOW | FaultClass.BAD_OUTPUT:
+                state.limiter.end_trial()
+                self._fail(lease, error.fault, now)
+            case FaultClass.LOCAL:
+                # Nothing has left: a shared host is to blame, not this account.
+                state.limiter.end_trial()
+                state.endpoint.fail(lease, error.fault, now)
+            case FaultClass.CLIENT:
+                # The upstream has read and judged the request: it lives, and so does the account.
+                state.limiter.grant(lease.at)
+                state.endpoint.succeed(lease)
+
+    def _fail(self, lease: Lease, fault: FaultClass, now: float) -> None:
+        state = self._states[lease.account.name]
+        if lease.suspected and fault is FaultClass.SLOW:
+            return  # it was booked when it looked stalled
+        state.endpoint.fail(lease, fault, now)
+        if fault is FaultClass.SLOW:
+            self._stall_share += STALL_WEIGHT * (1 - self._stall_share)
+        if state.health.fail(lease, fault, now, others_fail=state.endpoint.fail_share):
+            peers = [s for s in self._states.values() if s.endpoint is state.endpoint]
+            out = sum(1 for s in peers if s is not state and s.health.half_open)
+            # Beyond half of them it is not the accounts that are ill: the breaker judges that.
+            if (out + 1) * 2 <= len(peers):
+                state.health.eject(now)
+
+    def _view(self, state: _State, now: float) -> AccountView:
+        health, limiter = state.health, state.limiter
+        word, reason, until = "ready", "", None
+        if health.refused:
+            word, reason = "refused", health.reason
+        elif limiter.exhausted(now):
+            word, reason = "exhausted", "no money upstream"
+            until = max(0.0, limiter.exhausted_until - now)
+        elif state.endpoint.down:
+            word, reason, until = "down", "endpoint", state.endpoint.canary_in(now)
+        elif now < health.ejected_until:
+            word, reason, until = "ejected", health.reason, health.ejected_until - now
+        elif health.half_open:
+            word, reason = "returning", health.reason
+        elif limiter.cooling_until > now:
+            word, reason, until = "cooling", "rate limit", limiter.cooling_until - now
+        return AccountView(state.account, word, reason, until, state.in_flight)
+
+
+def _none_serves(need: Need) -> Nothing:
+    return Nothing(
+        "model_unavailable",
+        f"No account serves {need.channel} for this kind of request; the operator must add one "
+        "to safelight.toml.",
+    )
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]

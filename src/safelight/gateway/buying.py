@@ -1,0 +1,295 @@
+"""Buying one picture: attempt after attempt, until one leaves a complete answer or none will.
+
+Owns the decision what follows a failed attempt, the price of retries, and the second attempt beside
+one that looks stalled. Makes no call itself: it is given a function that does, and so knows no
+database, no file and no wire.
+
+A slow attempt is never cut short for being slow: at the time in which 99 of 100 pictures are done a
+second one starts on another group, while the first is kept, and the first complete answer wins
+(docs/pool.md says what this saves and costs).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from safelight.clock import Clock
+from safelight.config import ChannelConfig
+from safelight.errors import FaultClass, UpstreamError
+from safelight.gateway import failures
+from safelight.gateway.failures import Failed
+from safelight.gateway.turns import Ticket, Turns
+from safelight.pool import Down, Lease, Need, Pool
+
+BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 8.0
+LOOK_AGAIN_S = 2.0
+"""How often a suspected stall looks for a spare account, when it found none."""
+SLACK_SHARE, SLACK_MAX_S = 0.5, 5.0
+"""An attempt is begun only with the median time left, and this much more of it."""
+LAST_CALL_S = 0.5
+THROTTLED_MAX = 100
+"""Refusals of one job that are waited out; they count towards no other bound."""
+
+A = TypeVar("A")
+
+
+class Blocked(Exception):
+    """The attempt did not leave: other processes have used the group's budget for `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"blocked for {seconds:.1f} s")
+        self.seconds = seconds
+
+
+@dataclass
+class _Running:
+    lease: Lease
+    suspect_at: float
+    suspected: bool = False
+
+
+class Buying(Generic[A]):
+    """The attempts of one job.
+
+    Args:
+        pool: decides about accounts, and keeps the quota of retries.
+        turns: gives leases.
+        clock: monotonic time.
+        need: what the job needs of an account.
+        ticket: who waits.
+        policy: of the channel.
+        deadline: of the job, on the clock's monotonic seconds.
+        attempt: makes one attempt; returns a complete answer, or raises UpstreamError or Blocked.
+            It hands the lease back itself.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        turns: Turns,
+        clock: Clock,
+        need: Need,
+        ticket: Ticket,
+        policy: ChannelConfig,
+        deadline: float,
+        attempt: Callable[[Lease], Awaitable[A]],
+    ) -> None:
+        self._pool = pool
+        self._turns = turns
+        self._clock = clock
+        self._need = need
+        self._ticket = ticket
+        self._policy = policy
+        self._deadline = deadline
+        self._attempt = attempt
+        self._running: dict[asyncio.Task[A], _Running] = {}
+        self._tried: set[str] = set()
+        self._made = 0
+        self._throttled = 0
+        self._bad_outputs = 0
+        self._paid: list[tuple[str, float]] = []
+        self._waited = False
+        self._needless = False
+        self._winner: Lease | None = None
+        self._hedged = False
+        self.superseding = False
+        """Whether attempts that are cancelled now have lost to another one."""
+
+    async def buy(self) -> A:
+        """Make attempts until one leaves a complete answer; others may still be running then.
+
+        Raises:
+            Failed: no attempt will.
+        """
+        while True:
+            if not self._running:
+                self._start(await self._lease())
+            ended = await self._next()
+            if ended is None:
+                self._suspect()
+                continue
+            task, running = ended
+            try:
+                answer = task.result()
+            except Blocked:
+                continue
+            except UpstreamError as error:
+                await self._after(running.lease, error)
+                continue
+            # The one that looked stalled has delivered, and another is being paid for.
+            self._needless |= running.suspected and bool(self._running)
+            self._winner = running.lease
+            return answer
+
+    async def reject(self, lease: Lease | None, error: UpstreamError) -> None:
+        """Judge a complete answer that was unusable; return when another attempt may be made.
+
+        Args:
+            lease: of the attempt; None when an earlier process made it.
+            error: BAD_OUTPUT.
+
+        Raises:
+            Failed: there will be none.
+        """
+        if lease is None:
+            self._bad_outputs += 1
+            return
+        self._pool.blame(lease, error)
+        await self._after(lease, error)
+
+    async def close(self, *, delivered: bool) -> None:
+        """End what is still running, and settle the quota."""
+        self.superseding = True
+        await self.abandon()
+        if self._hedged:
+            self._pool.hedges.end()
+        if not delivered:
+            return
+        if self._winner is not None:
+            self._pool.delivered(self._winner)
+        for account, tokens in self._paid:
+            self._pool.repay(account, tokens)
+        if self._winner is not None and not self._paid:
+            self._pool.repay(self._winner.account.name, 0.0)
+        self._pool.hedges.note_picture(self._clock.monotonic(), twice=self._needless)
+
+    async def abandon(self) -> None:
+        """Cancel what is still running, and wait until it has ended."""
+        tasks = list(self._running)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._running.clear()
+
+    # --- attempts --------------------------------------------------------------------------------
+
+    async def _lease(self) -> Lease:
+        lease = await self._turns.lease(
+            self._need,
+            self._ticket,
+            tried=frozenset(self._tried),
+            first=self._waited,
+            start_by=self._start_by(),
+            patient=self._policy.retries,
+        )
+        self._waited = True
+        return lease
+
+    def _start_by(self) -> float:
+        """Return when it is too late for an attempt to finish, by the median of its like."""
+        typical = self._pool.typical_s(self._need)
+        return self._deadline - typical - min(SLACK_MAX_S, SLACK_SHARE * typical)
+
+    def _start(self, lease: Lease) -> None:
+        now = self._clock.monotonic()
+        suspect_at = now + self._pool.soft_timeout_s(lease.account, self._need)
+        last_call = self._start_by() - LAST_CALL_S
+        if now + self._pool.typical_s(self._need) / 2 < last_call:
+            # The last moment in which another one could still finish: do not let it pass.
+            suspect_at = min(suspect_at, last_call)
+        task = asyncio.ensure_future(self._attempt(lease))
+        self._running[task] = _Running(lease, suspect_at)
+
+    async def _next(self) -> tuple[asyncio.Task[A], _Running] | None:
+        """Wait for an end, or for the time when something looks stalled (None)."""
+        timeout = None
+        if self._policy.retries:
+            until = min(running.suspect_at for running in self._running.values())
+            timeout = max(0.0, until - self._clock.monotonic())
+        done, _ = await asyncio.wait(
+            self._running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
+            return None
+        # Of two that end together a good one counts.
+        task = min(done, key=lambda task: task.cancelled() or task.exception() is not None)
+        return task, self._running.pop(task)
+
+    def _suspect(self) -> None:
+        """Start a second attempt beside those that look stalled, if all of them do."""
+        now = self._clock.monotonic()
+        for running in self._running.values():
+            if running.suspect_at <= now:
+                running.suspected = True
+                if now - running.lease.at >= self._pool.soft_timeout_s(
+                    running.lease.account, self._need
+                ):
+                    self._pool.suspect(running.lease)
+                running.suspect_at = now + LOOK_AGAIN_S
+        if not all(running.suspected for running in self._running.values()):
+            return
+        if self._made_all() or now > self._start_by() or not self._pool.hedges.allows(now):
+            return
+        lease = self._turns.spare(
+            self._need,
+            tried=frozenset(self._tried),
+            but_groups=frozenset(r.lease.account.group for r in self._running.values()),
+        )
+        if lease is None:
+            return
+        stalled = next(iter(self._running.values())).lease.account.name
+        if not self._pay(stalled, FaultClass.SLOW):
+            self._turns.drop(lease, sent=False)
+            return
+        if not self._hedged:
+            self._hedged = True
+            self._pool.hedges.begin()
+        self._start(lease)
+
+    # --- judging ---------------------------------------------------------------------------------
+
+    async def _after(self, lease: Lease, error: UpstreamError) -> None:
+        """Decide after a failed attempt: return to try again, or raise the last word."""
+        self._count(error)
+        self._tried.add(lease.account.name)
+        if error.fault is FaultClass.CLIENT:
+            raise Failed(failures.final_failure(error, retried=self._policy.retries))
+        if self._running:
+            return  # another attempt is under way; if it looks stalled it gets its second there
+        if not self._worth_another(error) or not self._pay(lease.account.name, error.fault):
+            if self._clock.monotonic() >= self._deadline and error.fault is FaultClass.SLOW:
+                raise Failed(failures.out_of_time())
+            raise Failed(failures.final_failure(error, retried=self._policy.retries))
+        if error.fault in (FaultClass.FAST, FaultClass.LOCAL) and not self._down():
+            await self._back_off()
+
+    def _count(self, error: UpstreamError) -> None:
+        if error.fault is FaultClass.THROTTLED:
+            self._throttled += 1
+            return
+        self._made += 1
+        self._bad_outputs += error.fault is FaultClass.BAD_OUTPUT
+
+    def _made_all(self) -> bool:
+        maximum = self._policy.max_attempts if self._policy.retries else 1
+        return self._made + len(self._running) >= maximum or self._throttled >= THROTTLED_MAX
+
+    def _worth_another(self, error: UpstreamError) -> bool:
+        if not self._policy.retries or self._made_all():
+            return False
+        return failures.worth_retrying(error, bad_outputs=self._bad_outputs)
+
+    def _pay(self, account: str, fault: FaultClass) -> bool:
+        tokens = self._pool.pay(account, fault)
+        if tokens is None:
+            return False
+        self._paid.append((account, tokens))
+        return True
+
+    def _down(self) -> bool:
+        """Whether there is nobody to spare by waiting: the next lease is refused at once."""
+        return isinstance(self._pool.forecast(self._need), Down)
+
+    async def _back_off(self) -> None:
+        """Full jitter over 0.5 s x 2^k, at most 8 s; only a second failure waits at all."""
+        exponent = self._made - 2
+        if exponent < 0:
+            return
+        ceiling = min(BACKOFF_FIRST_S * 2**exponent, BACKOFF_MAX_S)
+        left = self._deadline - self._clock.monotonic()
+        await asyncio.sleep(max(0.0, min(secrets.randbelow(1000) / 1000 * ceiling, left)))

@@ -1,0 +1,287 @@
+"""One attempt: journalled, admitted, called, journalled again, and its lease handed back.
+
+Owns the order of these steps. The attempt's row is written before its first byte leaves, in the
+transaction that also counts the group's last minute over all processes: so no two of them can take
+the same place, and a restart knows what was sent before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from safelight import attempts, costs, limiters
+from safelight.db import Transaction
+from safelight.errors import FaultClass, UpstreamError
+from safelight.gateway.buying import Blocked
+from safelight.gateway.parts import Parts
+from safelight.gateway.turns import Turns
+from safelight.pool import Lease
+from safelight.pool.limiter import IMAGES, INPUT_IMAGES, REQUESTS
+from safelight.types import Job, Operation, PlanMethod, Received, UpstreamCall
+
+log = logging.getLogger("safelight.gateway")
+
+MINUTE_MS = 60_000
+SUPERSEDED = "superseded"
+"""How an attempt ended that another one of the same job overtook."""
+
+
+class Lost(Exception):
+    """The job has ended or belongs to another process: stop without a word."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A complete upstream answer in the spool, and the attempt (epoch, k) that bought it.
+
+    `lease` made it; None when an earlier process did.
+    """
+
+    received: Received
+    epoch: int
+    k: int
+    lease: Lease | None = None
+    cost_micros: int | None = None
+
+
+class Calls:
+    """The attempts of one job, as they are made and journalled.
+
+    Args:
+        parts: rooms below.
+        turns: told when an account is free again.
+        job: leased to this process.
+        on_partial: sink for partial images, or None when nobody may be watching.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        turns: Turns,
+        job: Job,
+        *,
+        on_partial: Callable[[int, Path], None] | None,
+    ) -> None:
+        self._parts = parts
+        self._turns = turns
+        self._job = job
+        self._on_partial = on_partial
+        self._made = job.attempts
+
+    async def make(
+        self, lease: Lease, *, deadline: float, superseded: Callable[[], bool]
+    ) -> Answer:
+        """Make one attempt.
+
+        Args:
+            lease: handed back when this returns or raises.
+            deadline: of the job, on the clock's monotonic seconds.
+            superseded: asked when the attempt is cancelled: has it lost to another one?
+
+        Raises:
+            UpstreamError: the attempt failed.
+            Blocked: it did not leave; other processes have used the budget.
+            Lost: the job is not ours any more.
+        """
+        job, parts, account = self._job, self._parts, lease.account
+        self._made += 1
+        k = self._made
+        pending, sent = True, False
+        try:
+            call = await self._call()
+            await self._begin(lease, k)
+            sent = True
+            received = await parts.upstreams[account.upstream].generate(
+                account,
+                call,
+                spool=parts.spool.answer(job.id, job.epoch, k),
+                deadline=deadline,
+                on_partial=self._on_partial if call.partial_images else None,
+            )
+            cost = costs.vendor_cost_micros(account, received.usage)
+            pending = False
+            parts.pool.release(lease, None, cost_micros=cost, limits=received.limits)
+            await parts.write(
+                lambda tx: attempts.receive(tx, job.id, job.epoch, k, received, cost_micros=cost),
+                job_id=job.id,
+            )
+        except Blocked as blocked:
+            pending = False
+            self._made -= 1
+            parts.pool.blocked(lease, blocked.seconds)
+            raise
+        except UpstreamError as error:
+            pending = False
+            await self._failed(lease, k, error, deadline)
+            raise
+        except asyncio.CancelledError:
+            if superseded():
+                # Whole answers count as sold, even those that came a moment too late.
+                sold = None if pending else True
+                await self._close(job.epoch, k, outcome=SUPERSEDED, sold=sold)
+            raise
+        finally:
+            if pending:
+                parts.pool.drop(lease, sent=sent)
+            self._turns.look_again()
+        return Answer(received, job.epoch, k, lease, cost)
+
+    async def reject(self, answer: Answer, error: UpstreamError) -> None:
+        """Journal that a bought answer cannot be delivered: it is waste."""
+        self._log(error)
+        await self._close(
+            answer.epoch,
+            answer.k,
+            outcome=str(error.fault),
+            sold=error.sold,
+            code=error.code,
+            upstream_request_id=error.upstream_request_id,
+        )
+        answer.received.path.unlink(missing_ok=True)
+
+    # --- before ----------------------------------------------------------------------------------
+
+    async def _begin(self, lease: Lease, k: int) -> None:
+        """Take the group's place in this minute and journal the attempt, in one transaction."""
+        job, account = self._job, lease.account
+
+        def begin(tx: Transaction) -> int | bool:
+            free_at = self._free_at(tx, lease)
+            if free_at is not None:
+                return free_at - tx.now_ms
+            return attempts.begin(
+                tx,
+                job,
+                k=k,
+                account=account.name,
+                group=account.group,
+                input_images=lease.need.inputs,
+            )
+
+        begun = await self._parts.write(begin, job_id=job.id)
+        if begun is False:
+            raise Lost
+        if begun is not True:
+            raise Blocked(max(begun, 1) / 1000)
+
+    def _free_at(self, tx: Transaction, lease: Lease) -> int | None:
+        """Return when all the group's limits allow this attempt; None: now."""
+        group, need = lease.account.group, lease.need
+        limiter = self._parts.pool.limiters[group]
+        found: list[int | None] = []
+        for unit in (IMAGES, REQUESTS):
+            meter = limiter.meters[unit]
+            if meter.per_minute is not None:
+                window_ms = round(meter.window_s * 1000)
+                found.append(
+                    limiters.free_at(tx, group, images=meter.capacity, window_ms=window_ms)
+                )
+        meter = limiter.meters[INPUT_IMAGES]
+        if need.inputs and meter.per_minute is not None:
+            found.append(
+                limiters.inputs_free_at(
+                    tx,
+                    group,
+                    inputs=need.inputs,
+                    most=meter.capacity,
+                    window_ms=round(meter.window_s * 1000),
+                )
+            )
+        return max((at for at in found if at is not None), default=None)
+
+    async def _call(self) -> UpstreamCall:
+        request, plan = self._job.request, self._job.size_plan
+        storage = self._parts.storage
+        # Where the pixels are remade here, a lossy canvas would be lossy twice.
+        remade = plan.method in (PlanMethod.CROP, PlanMethod.RESAMPLE)
+        return UpstreamCall(
+            job_id=self._job.id,
+            n=self._job.n,
+            operation=request.operation,
+            prompt=self._parts.channels.upstream_prompt(request),
+            size=plan.canvas,
+            output_format="png" if remade else request.output_format,
+            output_compression=None if remade else request.output_compression,
+            quality=request.quality,
+            background=request.background,
+            moderation=request.moderation,
+            input_fidelity=request.input_fidelity,
+            inputs=request.inputs,
+            input_paths=tuple([await storage.local_path(ref.digest) for ref in request.inputs]),
+            mask=request.mask,
+            mask_path=await storage.local_path(request.mask.digest) if request.mask else None,
+            partial_images=request.partial_images if self._on_partial else 0,
+            user=request.user,
+        )
+
+    # --- after -----------------------------------------------------------------------------------
+
+    async def _failed(self, lease: Lease, k: int, error: UpstreamError, deadline: float) -> None:
+        """Journal a failed attempt and book its fault, even if the journal refuses."""
+        job, group = self._job, lease.account.group
+        self._log(error, lease)
+        granted: int | None = None
+
+        def end(tx: Transaction) -> int | None:
+            attempts.end(
+                tx,
+                job.id,
+                job.epoch,
+                k,
+                outcome=str(error.fault),
+                code=error.code,
+                sold=error.sold,
+                upstream_request_id=error.upstream_request_id,
+            )
+            if error.fault is not FaultClass.THROTTLED:
+                return None
+            return limiters.granted_before(tx, group, window_ms=MINUTE_MS)
+
+        try:
+            granted = await self._parts.write(end, job_id=job.id)
+        finally:
+            self._parts.pool.release(lease, error, granted=granted, deadline=deadline)
+
+    async def _close(
+        self,
+        epoch: int,
+        k: int,
+        *,
+        outcome: str,
+        sold: bool | None,
+        code: str | None = None,
+        upstream_request_id: str | None = None,
+    ) -> None:
+        await self._parts.write(
+            lambda tx: attempts.end(
+                tx,
+                self._job.id,
+                epoch,
+                k,
+                outcome=outcome,
+                code=code,
+                sold=sold,
+                upstream_request_id=upstream_request_id,
+            ),
+            job_id=self._job.id,
+        )
+
+    def _log(self, error: UpstreamError, lease: Lease | None = None) -> None:
+        log.warning(
+            "attempt failed",
+            extra={
+                "job_id": self._job.id,
+                "account": lease.account.name if lease else None,
+                "fault": str(error.fault),
+                "code": error.code,
+            },
+        )
+
+
+def is_edit(job: Job) -> bool:
+    """Return whether a job sends pictures along."""
+    return job.request.operation is Operation.EDIT

@@ -1,0 +1,66 @@
+"""What a run of a job needs of the rooms below; put together once by the composition root."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from safelight import images
+from safelight.channels import Channels
+from safelight.clock import Clock
+from safelight.costs import MarginWatch
+from safelight.db import Database, Transaction
+from safelight.errors import ShuttingDown, Unavailable
+from safelight.gateway.spooling import SpoolFolder
+from safelight.pool import Pool
+from safelight.storage import BlobStore
+from safelight.upstreams import Upstream
+
+log = logging.getLogger("safelight.gateway")
+
+WRITE_TRIES = 20
+UNTIL_CANCELLED = math.inf
+"""The end of a job is written however long the database refuses: a hold depends on it."""
+PAUSE_FIRST_S, PAUSE_MAX_S = 0.5, 8.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run needs; made once by the composition root."""
+
+    db: Database
+    pool: Pool
+    storage: BlobStore
+    pixels: images.PixelWorker
+    channels: Channels
+    upstreams: dict[str, Upstream]
+    spool: SpoolFolder
+    clock: Clock
+    margins: MarginWatch
+
+    async def write(
+        self, work: Callable[[Transaction], T], *, job_id: str, tries: float = WRITE_TRIES
+    ) -> T:
+        """Write even if the database is busy or its disk full for a while.
+
+        Raises:
+            Unavailable: it refused `tries` times, or it is closed.
+        """
+        made = 0
+        while True:
+            try:
+                return await self.db.write(work)
+            except ShuttingDown:
+                raise
+            except Unavailable:
+                made += 1
+                if made >= tries:
+                    raise
+                log.exception("write refused", extra={"job_id": job_id})
+                await asyncio.sleep(min(PAUSE_FIRST_S * 2 ** min(made - 1, 5), PAUSE_MAX_S))

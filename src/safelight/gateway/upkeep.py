@@ -1,0 +1,139 @@
+"""Upkeep of the pool: what it learns is kept and shared, refused credentials are looked at again.
+
+Owns the traffic between the pool, which is in memory, and its rows, which all processes on one
+database share and which outlive a restart. The pool decides; this carries.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from safelight import limiters
+from safelight.db import Transaction
+from safelight.errors import UpstreamError
+from safelight.gateway.parts import Parts
+from safelight.pool import AccountView, Learnt
+from safelight.types import Account
+
+log = logging.getLogger("safelight.pool")
+
+SHARE_S = 2.0
+"""How often what was learnt is written and read."""
+SHOW_S = 10.0
+"""How often the state of the accounts is written, for people."""
+PROBE_TIMEOUT_S = 20.0
+PROBE_PAUSE_MAX = 20
+"""Looks at a credential that is refused again and again grow rarer, up to so many pauses apart."""
+SILENT_MS = 3600 * 1000
+
+
+class Upkeep:
+    """Keeps one process's pool.
+
+    Args:
+        parts: rooms below.
+        owner: name of this process.
+    """
+
+    def __init__(self, parts: Parts, *, owner: str) -> None:
+        self._parts = parts
+        self._owner = owner
+        self._seen: dict[str, int] = {}
+        self._looks = 0
+        self._probe_at: dict[str, int] = {}
+
+    async def share(self) -> None:
+        """Write what this process has learnt, then take over what others have."""
+        pool, clock = self._parts.pool, self._parts.clock
+        now = clock.monotonic()
+        learnt = {name: one.keep(now) for name, one in pool.limiters.items() if one.changed}
+
+        def work(tx: Transaction) -> list[limiters.LimiterRow]:
+            for name, one in learnt.items():
+                limiters.keep_limiter(tx, _row(name, one, tx.now_ms))
+            return limiters.all_limiters(tx)
+
+        try:
+            rows = await (self._parts.db.write(work) if learnt else self._parts.db.read(work))
+        except BaseException:
+            for name in learnt:
+                pool.limiters[name].changed = True
+            raise
+        now, now_ms = clock.monotonic(), clock.now_ms()
+        for row in rows:
+            limiter = pool.limiters.get(row.name)
+            news = row.changed_at > self._seen.get(row.name, 0)
+            self._seen[row.name] = row.changed_at
+            if limiter is not None and news and row.name not in learnt:
+                limiter.adopt(_learnt(row, now_ms), now)
+
+    async def show(self) -> None:
+        """Write how the accounts do."""
+        now_ms = self._parts.clock.now_ms()
+        rows = [self._state(view, now_ms) for view in self._parts.pool.views()]
+
+        def work(tx: Transaction) -> None:
+            limiters.keep_account_states(tx, self._owner, rows)
+            limiters.forget_account_states(tx, before_ms=tx.now_ms - SILENT_MS)
+
+        await self._parts.db.write(work)
+
+    async def leave(self) -> None:
+        """Write what was learnt last, and take the states of the accounts away."""
+        await self.share()
+        await self._parts.db.write(lambda tx: limiters.keep_account_states(tx, self._owner, []))
+
+    async def probe(self) -> None:
+        """Ask, at no cost, whether a refused credential is accepted again."""
+        self._looks += 1
+        for account, refusals in self._parts.pool.refused_accounts():
+            if self._probe_at.setdefault(account.name, self._looks) > self._looks:
+                continue
+            pause = min(2 ** max(0, refusals - 1), PROBE_PAUSE_MAX)
+            self._probe_at[account.name] = self._looks + pause
+            if await self._accepted(account):
+                del self._probe_at[account.name]
+                self._parts.pool.accept(account.name)
+                log.warning("credential is accepted again", extra={"account": account.name})
+
+    async def _accepted(self, account: Account) -> bool:
+        deadline = self._parts.clock.monotonic() + PROBE_TIMEOUT_S
+        try:
+            await self._parts.upstreams[account.upstream].probe(account, deadline=deadline)
+        except UpstreamError as error:
+            log.info("probe failed", extra={"account": account.name, "code": error.code})
+            return False
+        return True
+
+    def _state(self, view: AccountView, now_ms: int) -> limiters.AccountStateRow:
+        until = None if view.until_s is None else now_ms + round(view.until_s * 1000)
+        return limiters.AccountStateRow(
+            account=view.account.name,
+            owner=self._owner,
+            state=view.state,
+            reason=view.reason,
+            until=until,
+            in_flight=view.in_flight,
+        )
+
+
+def _row(name: str, learnt: Learnt, now_ms: int) -> limiters.LimiterRow:
+    return limiters.LimiterRow(
+        name=name,
+        images_per_minute=learnt.images_per_minute,
+        learnt=learnt.learnt,
+        configured=learnt.configured,
+        cooling_until=now_ms + round(learnt.cooling_s * 1000),
+        exhausted_until=now_ms + round(learnt.exhausted_s * 1000),
+        changed_at=now_ms,
+    )
+
+
+def _learnt(row: limiters.LimiterRow, now_ms: int) -> Learnt:
+    return Learnt(
+        images_per_minute=row.images_per_minute,
+        learnt=row.learnt,
+        configured=row.configured,
+        cooling_s=max(0.0, (row.cooling_until - now_ms) / 1000),
+        exhausted_s=max(0.0, (row.exhausted_until - now_ms) / 1000),
+    )
