@@ -1,4 +1,4 @@
-"""A vendor in virtual time: limits that it does not tell, latencies, faults; and a shop that buys there.
+"""A vendor in virtual time, with limits that it does not tell, and a shop that buys there.
 
 The shop is the gateway's own pool, turns and buying over this vendor, without HTTP and without a
 database: what they decide together can be looked at over hours.
@@ -36,7 +36,7 @@ class Vendor:
     """Sells pictures to groups, each up to its true limit in any minute."""
 
     limits: Callable[[str, float], float]
-    fate: Fate = lambda lease, now: "ok"
+    fate: Fate = field(default=lambda _lease, _now: "ok")
     seed: int = 1
     median_s: float = 45.0
     retry_after: bool = True
@@ -55,7 +55,7 @@ class Vendor:
         while recent and recent[0] <= now - MINUTE_S:
             recent.popleft()
         fate = self.fate(lease, now)
-        if fate not in ("refused",) and len(recent) >= self.limits(group, now):
+        if fate != "refused" and len(recent) >= self.limits(group, now):
             self.calls.append((now, group, lease.account.name, "429"))
             await asyncio.sleep(0.2)
             left = recent[max(0, len(recent) - math.floor(self.limits(group, now)))]

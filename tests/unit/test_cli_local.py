@@ -12,7 +12,7 @@ import pytest
 
 from safelight.cli import main
 from safelight.cli.services import ServerInfo, Services
-from safelight.config import BillingConfig, Config, ServerConfig, StorageConfig
+from safelight.config import BillingConfig, Config, PoolConfig, ServerConfig, StorageConfig
 from safelight.errors import ConfigError
 from safelight.ledger import WouldOverdraw
 from safelight.types import Balance
@@ -215,6 +215,7 @@ class Desk:
             server=ServerConfig(),
             storage=StorageConfig(),
             billing=BillingConfig(),
+            pool=PoolConfig(),
             accounts=(),
             channels={},
             path=path,

@@ -146,8 +146,6 @@ class Buying(Generic[A]):
         """End what is still running, and settle the quota."""
         self.superseding = True
         await self.abandon()
-        if self._hedged:
-            self._pool.hedges.end()
         if not delivered:
             return
         if self._winner is not None:
@@ -165,6 +163,9 @@ class Buying(Generic[A]):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._running.clear()
+        if self._hedged:
+            self._pool.hedges.end()
+            self._hedged = False
 
     # --- attempts --------------------------------------------------------------------------------
 

@@ -104,7 +104,7 @@ def out_of_time() -> JobFailure:
 
 
 def busy(wait_s: float) -> JobFailure:
-    """Return the failure of a job that would not get a turn before its deadline, but in `wait_s`."""
+    """Return the failure of a job that gets no turn before its deadline, only in `wait_s`."""
     wait_s = max(wait_s, 1.0)
     return JobFailure(
         status=429,

@@ -63,6 +63,7 @@ async def _continue(
         if not jobs.take_over(tx, job, dead=dead, owner=processes.owner):
             return None
         if salvaged is not None:
+            # What it cost is not known any more: its usage went with the process.
             attempts.receive(tx, job.id, salvaged.epoch, salvaged.k, salvaged.received)
         attempts.lose(tx, job.id)
         return jobs.get_job(tx, job.id)

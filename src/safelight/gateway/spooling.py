@@ -19,7 +19,11 @@ from safelight.gateway.processes import Processes
 from safelight.types import Received
 
 _ANSWER = re.compile(r"(?P<job>[^.]+)\.(?P<epoch>\d+)\.(?P<k>\d+)")
-_BESIDE = (".part", ".remade", ".remade.part", ".partial0", ".partial1", ".partial2")
+_BESIDE = (
+    *(".part", ".remade", ".remade.part", ".mask"),
+    *(f".partial{at}" for at in range(3)),
+    *(f".input{at}" for at in range(16)),
+)
 
 Left = Mapping[str, Collection[Path]]
 """What dead processes left in the spool, by job."""

@@ -23,6 +23,7 @@ from safelight.types import JobClass
 ETA_MARGIN = 1.1
 """Retries and refusals make a wait longer than the line ahead tells."""
 
+CREDIT_MAX = 2.0
 FULL_CREDIT = 1 - 1e-9
 """A whole turn is owed, up to the rounding of its tenths."""
 
@@ -45,7 +46,7 @@ class _Waiter:
     start_by: float
     turn: asyncio.Future[Lease]
     number: int = 0
-    """Its place among the jobs of its class, in the order of their coming."""
+    """Its place among the jobs of its class, in the order of their coming; 0: before them."""
 
     def fail(self, failed: Failed) -> None:
         if not self.turn.done():
@@ -78,7 +79,6 @@ class _Class:
         queue = queues.setdefault(waiter.need.kind, deque())
         self.came += 1
         if first:
-            waiter.number = queue[0].number if queue else 0
             queue.appendleft(waiter)
         else:
             waiter.number = self.came
@@ -197,11 +197,11 @@ class Turns:
             pass
 
     def _give_one(self) -> bool:
-        blocked: set[_Kind] = set()
+        blocked: set[Need] = set()
         soonest = math.inf
         for line in self._in_order():
             for waiter in line.heads():
-                if waiter.turn.done() or waiter.need.kind in blocked:
+                if waiter.turn.done() or waiter.need in blocked:
                     continue
                 if waiter.start_by < self._clock.monotonic():
                     waiter.fail(Failed(failures.out_of_time()))
@@ -221,7 +221,7 @@ class Turns:
                         line.remove(waiter)
                         return True
                     case Down() | Wait():
-                        blocked.add(waiter.need.kind)
+                        blocked.add(waiter.need)
                         soonest = min(soonest, decision.seconds)
         self._come_back_in(soonest)
         return False
@@ -236,7 +236,7 @@ class Turns:
         line.rotate(waiter.ticket.customer_id)
         for lower in list(self._classes.values())[1:]:
             if lower.waiting or lower is line:
-                lower.credit = min(1.0, lower.credit + self._policy.floor_share)
+                lower.credit = min(CREDIT_MAX, lower.credit + self._policy.floor_share)
         line.credit = max(0.0, line.credit - 1)
         waiter.turn.set_result(lease)
 

@@ -143,7 +143,8 @@ class Pool:
         usable = [s for s in usable if s.account.group not in but_groups]
         if not usable:
             return Wait(OCCUPIED_S)
-        waits = [(self._free_in(s, need, now), s) for s in usable]
+        budgets: dict[str, float] = {}
+        waits = [(self._free_in(s, need, now, budgets), s) for s in usable]
         ready = [state for wait, state in waits if wait <= 0]
         if not ready:
             soonest = max(LEAST_WAIT_S, min(wait for wait, _ in waits))
@@ -157,7 +158,8 @@ class Pool:
         usable = self._usable(need, now)
         if not isinstance(usable, list):
             return usable
-        soonest = min(self._free_in(state, need, now) for state in usable)
+        budgets: dict[str, float] = {}
+        soonest = min(self._free_in(state, need, now, budgets) for state in usable)
         up = any(not state.endpoint.down for state in usable)
         return Wait(soonest) if up or soonest <= 0 else Down(soonest)
 
@@ -322,12 +324,16 @@ class Pool:
             return Down(max(LEAST_WAIT_S, min(s.endpoint.canary_in(now) for s in funded)))
         return up + canaries
 
-    def _free_in(self, state: _State, need: Need, now: float) -> float:
+    def _free_in(self, state: _State, need: Need, now: float, budgets: dict[str, float]) -> float:
+        """Return seconds until an account is free; `budgets` keeps what was found by group."""
         if state.in_flight >= self._cap(state):
             return OCCUPIED_S
         if state.health.ejected(now) and not state.endpoint.down:
             return max(LEAST_WAIT_S, state.health.ejected_until - now)
-        return state.limiter.free_in(need, now)
+        group = state.account.group
+        if group not in budgets:
+            budgets[group] = state.limiter.free_in(need, now)
+        return budgets[group]
 
     def _cap(self, state: _State) -> float:
         """Return how much an account may have in flight: Little's law, for slow pictures."""

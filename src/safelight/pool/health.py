@@ -71,6 +71,8 @@ class Health:
 
     def lacks(self, need: Need, now: float) -> bool:
         """Whether the account is known not to serve this."""
+        if not self._lacks:
+            return False
         return any(self._lacks.get(key, (-math.inf, 0))[0] > now for key in _lack_keys(need))
 
     def leave(self, lease: Lease) -> None:

@@ -77,8 +77,12 @@ class Limiter:
 
     def free_in(self, need: Need, now: float) -> float:
         """Return seconds until an attempt fits; 0 when it fits now."""
-        waits = [self.meters[unit].free_in(now, count) for unit, count in _units(need)]
-        return max(self.cooling_until - now, self._blocked_until - now, *waits, 0.0)
+        wait = max(self.cooling_until - now, self._blocked_until - now, 0.0)
+        for unit, count in _units(need):
+            meter = self.meters[unit]
+            if meter.per_minute is not None and count:
+                wait = max(wait, meter.free_in(now, count))
+        return wait
 
     def spend(self, need: Need, now: float) -> dict[str, Spent]:
         """Count an attempt that is about to leave."""

@@ -36,6 +36,8 @@ REST_UNITS = 100
 SATURATED = 0.9
 """Share of the limit that must have been used before raising it says anything."""
 LEAST_PER_MINUTE = 0.1
+GRANTED_ENOUGH = 5
+"""Units in a minute below which the first refusal of a meter without a limit tells nothing."""
 
 
 @dataclass(eq=False, slots=True)
@@ -143,6 +145,7 @@ class Meter:
         rate = self.per_minute
         if rate is None:
             self._set(max(1.0, granted), now)
+            self._blind = granted < GRANTED_ENOUGH
         elif not self._granted_since_refusal or granted < rate / 2:
             # Refused again and again, or long before the limit was used up: what was granted says
             # little, it may be somebody else's traffic or a bad moment. Halve, and soon try more.

@@ -310,7 +310,12 @@ class FaultUpstream:
     # --- everything else ---
 
     async def _models(self, request: web.Request) -> web.Response:
-        if not self._is_known(self._seen(request, 0).key):
+        seen = self._seen(request, 0)
+        acts = (
+            plays(seen) for window, plays in self._windows if window.covers(seen.at_s, seen.key)
+        )
+        revoked = any(behaviour(act).kind is Kind.AUTH for act in acts)
+        if revoked or not self._is_known(seen.key):
             refused = error("Incorrect API key.", code="invalid_api_key")
             return web.json_response(refused, status=401)
         data = [{"id": name, "object": "model", "owned_by": ORGANISATION} for name in self.models]
