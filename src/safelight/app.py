@@ -395,7 +395,8 @@ class Office:
 async def open_office(data_dir: Path) -> AsyncIterator[Office]:
     """Open a data folder for an operator's command, whether a server runs on it or not."""
     _make_data_folder(data_dir)
-    db = _open_database(data_dir, SystemClock())
+    # Checked when the server starts: a command shall not read the whole file for one line.
+    db = _open_database(data_dir, SystemClock(), check=False)
     try:
         yield Office(db, Keyring.load_or_create(data_dir))
     finally:
@@ -419,7 +420,7 @@ def _make_data_folder(data_dir: Path) -> None:
         raise ConfigError(f"the data folder {data_dir} cannot be written to; choose another --data")
 
 
-def _open_database(data_dir: Path, clock: Clock) -> Database:
+def _open_database(data_dir: Path, clock: Clock, *, check: bool = True) -> Database:
     """Open, check and migrate the database of a data folder.
 
     Raises:
@@ -427,7 +428,7 @@ def _open_database(data_dir: Path, clock: Clock) -> Database:
     """
     path = data_dir / DATABASE_FILE
     try:
-        return SqliteDatabase(path, clock)
+        return SqliteDatabase(path, clock, check=check)
     except sqlite3.Error as error:
         raise ConfigError(f"the database {path} cannot be used: {error}") from error
 

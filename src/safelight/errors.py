@@ -278,7 +278,7 @@ class FaultClass(StrEnum):
 LimitUnit = Literal["images", "input-images", "requests", "tokens"]
 """What a vendor's limit counts per minute."""
 
-Lack = Literal["model", "size", "edits"]
+Lack = Literal["model", "size", "edits", "mask"]
 """What an account can turn out not to serve: the model itself, one size of it, or its edits."""
 
 

@@ -75,11 +75,11 @@ def inputs_free_at(
 def granted_before(tx: Transaction, group: str, *, window_ms: int) -> int:
     """Return how many attempts of a group its vendor has taken in the last `window_ms`.
 
-    An attempt without an end counts: refusals come quickly.
+    An attempt without an end counts, because refusals come quickly; one that never left does not.
     """
     row = tx.one(
         "SELECT COUNT(*) AS granted FROM attempt WHERE limiter_group = :name "
-        "AND sent_at > :since AND (outcome IS NULL OR outcome <> 'throttled')",
+        "AND sent_at > :since AND (outcome IS NULL OR outcome NOT IN ('throttled', 'local'))",
         {"name": group, "since": tx.now_ms - window_ms},
     )
     assert row is not None

@@ -196,7 +196,7 @@ async def test_a_mask_that_would_go_unread_is_refused(
     """A masked edit is never made as one without a mask."""
     parts = bench.edit(*["png"] * inputs, mask=encoded(64, 48, "png", alpha=True))
     error = await bench.fail(options={"profile": profile}, **parts)
-    assert (error.fault, error.lacks) == (FaultClass.CAPABILITY, "edits")
+    assert (error.fault, error.lacks) == (FaultClass.CAPABILITY, "mask")
     assert bench.server.requests == []
 
 

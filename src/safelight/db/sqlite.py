@@ -72,13 +72,21 @@ class SqliteDatabase:
     Args:
         path: the file; it is made, migrated and checked.
         clock: gives each transaction its one time.
+        check: whether to look for damage first; it reads the whole file.
         busy_timeout_s: how long to wait for another process's write lock.
 
     Raises:
         sqlite3.DatabaseError: the file is damaged.
     """
 
-    def __init__(self, path: Path, clock: Clock, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        *,
+        check: bool = True,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
+    ) -> None:
         self._path = path
         self._busy_timeout_s = busy_timeout_s
         self._closed = False
@@ -91,7 +99,8 @@ class SqliteDatabase:
             connection = self._connect()
             # SQLite does not wait by itself for whoever opens a new file in the same moment.
             _patiently(connection, "PRAGMA journal_mode=WAL", busy_timeout_s)
-            _check(connection, path)
+            if check:
+                _check(connection, path)
             _migrate(connection, clock.now_ms())
             connection.execute("PRAGMA busy_timeout=0")  # the writer looks by itself
         except sqlite3.Error:

@@ -114,6 +114,7 @@ class Run:
                 edits=is_edit(job),
                 size=job.size_plan.canvas,
                 inputs=len(job.request.inputs),
+                mask=job.request.mask is not None,
             ),
             ticket=Ticket(job.customer_id, urgency),
             policy=self._policy,

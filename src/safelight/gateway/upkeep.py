@@ -87,9 +87,11 @@ class Upkeep:
         """Ask, at no cost, whether a refused credential is accepted again."""
         self._looks += 1
         for account, refusals in self._parts.pool.refused_accounts():
-            if self._probe_at.setdefault(account.name, self._looks) > self._looks:
-                continue
+            # Also where the probe passes and pictures are refused all the same: rarer each time.
             pause = min(2 ** max(0, refusals - 1), PROBE_PAUSE_MAX)
+            due = self._probe_at.setdefault(account.name, self._looks + pause - 1)
+            if due > self._looks:
+                continue
             self._probe_at[account.name] = self._looks + pause
             if await self._accepted(account):
                 del self._probe_at[account.name]

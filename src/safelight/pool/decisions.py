@@ -10,12 +10,13 @@ from safelight.types import Account
 
 @dataclass(frozen=True)
 class Need:
-    """What a job needs of an account: `size` is the canvas, `inputs` counts pictures sent along."""
+    """What a job needs: `size` is the canvas, `inputs` counts the pictures sent along."""
 
     channel: str
     edits: bool = False
     size: str = "auto"
     inputs: int = 0
+    mask: bool = False
 
     @property
     def kind(self) -> tuple[str, bool]:

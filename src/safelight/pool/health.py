@@ -169,11 +169,16 @@ class Health:
 def _lack_key(need: Need, what: str) -> tuple[str, ...]:
     if what == "size":
         return (what, need.size)
+    if what == "mask":
+        # Some servers take a mask with one input only.
+        return (what, str(need.inputs > 1))
     return (what,)
 
 
 def _lack_keys(need: Need) -> list[tuple[str, ...]]:
-    keys: list[tuple[str, ...]] = [("model",), ("size", need.size)]
+    keys = [("model",), _lack_key(need, "size")]
     if need.edits:
         keys.append(("edits",))
+    if need.mask:
+        keys.append(_lack_key(need, "mask"))
     return keys

@@ -117,7 +117,7 @@ def _refuse_what_is_lacking(target: Target, call: UpstreamCall) -> None:
             "edits_unavailable",
             "The upstream does not make this edit.",
             final_status=503,
-            lacks="edits",
+            lacks="mask",
         )
     width, _, height = call.size.partition("x")
     if target.max_pixels and height and int(width) * int(height) > target.max_pixels:
