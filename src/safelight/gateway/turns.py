@@ -159,6 +159,8 @@ class Turns:
                 await asyncio.wait({waiter.turn}, timeout=left)
             if waiter.turn.done():
                 return waiter.turn.result()
+            if not patient and isinstance(self._pool.forecast(need), Down):
+                raise Failed(failures.down())
             if not patient:
                 raise Failed(failures.busy(self._expected_s(need, ticket, first=True)))
             raise Failed(failures.out_of_time())

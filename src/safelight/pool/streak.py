@@ -57,6 +57,13 @@ class Streak:
         return max(SURVIVAL_LEAST_S, SURVIVAL * usual)
 
     def survivors(self, now: float) -> int:
-        """Return how many attempts of the streak's time are alive long after others died."""
+        """Return how many attempts of the streak's time are alive long after others died.
+
+        One that looks stalled itself is no proof of life.
+        """
         born_by = now - self.survival_s
-        return sum(1 for lease in self.in_flight if self._since <= lease.at <= born_by)
+        return sum(
+            1
+            for lease in self.in_flight
+            if self._since <= lease.at <= born_by and not lease.suspected
+        )
