@@ -99,6 +99,7 @@ class ScriptedUpstream:
         return account
 
     async def probe(self, account: Account, *, deadline: float) -> None:
+        assert deadline > self.clock.monotonic()
         self.probes.append(account.name)
         if account.name in self.refuses:
             raise UpstreamError(FaultClass.AUTH, "upstream_auth_failed", "No.")

@@ -15,7 +15,7 @@ import pytest
 
 from safelight.config import PoolConfig
 from safelight.types import JobFailure
-from simulation.vendor import Fate, Shop, Vendor, account
+from simulation.vendor import Fate, Shop, Vendor, account, later
 from simulation.virtual import run
 
 START = 1000.0
@@ -127,7 +127,7 @@ def test_an_outage_is_met_with_quick_refusals_and_left_within_seconds(
                 calls.append((at, asyncio.get_running_loop().time(), failure))
                 if failure is None or not failure.should_retry:
                     return
-                await asyncio.sleep(min(failure.retry_after_s or 1, 60))
+                await later(min(failure.retry_after_s or 1, 60))
 
         def begin() -> None:
             task = asyncio.ensure_future(client())
@@ -218,7 +218,7 @@ def test_a_small_customer_hardly_notices_a_big_one() -> None:
                 shop.order("big", deadline_s=3600)
         for _ in range(8):
             shop.order("small")
-            await asyncio.sleep(60)
+            await later(60)
         return sorted(end - at for at, end, _, customer in shop.ends if customer == "small")
 
     alone, beside = run(day(loaded=False)), run(day(loaded=True))
@@ -233,7 +233,7 @@ def test_equal_backlogs_get_equal_shares() -> None:
         for customer in "abcde":
             for _ in range(300):
                 shop.order(customer, deadline_s=7200)
-        await asyncio.sleep(600)
+        await later(600)
         return Counter(customer for _, _, failure, customer in shop.ends if failure is None)
 
     served = list(run(day()).values())

@@ -196,6 +196,11 @@ class Shop:
         return lease
 
 
+async def later(seconds: float) -> None:
+    """Let virtual time pass."""
+    await asyncio.sleep(seconds)
+
+
 def account(name: str, group: str = "", **more: object) -> Account:
     """Return an account of the simulated vendor."""
     return Account(

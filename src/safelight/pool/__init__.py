@@ -245,7 +245,7 @@ class Pool:
         else:
             self._book(state, lease, error, granted, now)
         if limits:
-            state.limiter.notice(limits, now)
+            state.limiter.notice(limits, now, age_s=now - lease.at)
 
     def delivered(self, lease: Lease) -> None:
         """Book that a complete answer was a good picture."""

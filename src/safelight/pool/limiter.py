@@ -141,11 +141,11 @@ class Limiter:
         self._exhausted_at = now
         self.changed = True
 
-    def notice(self, told: tuple[LimitNotice, ...], now: float) -> None:
-        """Learn from the headers of an answer."""
+    def notice(self, told: tuple[LimitNotice, ...], now: float, *, age_s: float) -> None:
+        """Learn from the headers of an answer to an attempt that left `age_s` ago."""
         before = self.images_per_minute
         for notice in told:
-            self.meters[notice.unit].notice(notice, now)
+            self.meters[notice.unit].notice(notice, now, age_s=age_s)
         self.changed |= before != self.images_per_minute
 
     def end_trial(self) -> None:
@@ -171,6 +171,8 @@ class Limiter:
             self.cooling_until = max(self.cooling_until, now + learnt.cooling_s)
         if learnt.exhausted_s > 0:
             self.exhausted_until = max(self.exhausted_until, now + learnt.exhausted_s)
+        else:
+            self.exhausted_until = -math.inf  # another process has found money again
 
 
 def _units(need: Need) -> tuple[tuple[str, int], ...]:

@@ -36,6 +36,8 @@ REST_UNITS = 100
 SATURATED = 0.9
 """Share of the limit that must have been used before raising it says anything."""
 LEAST_PER_MINUTE = 0.1
+FRESH_S = 5.0
+"""Age beyond which an answer's `remaining` is not looked at."""
 GRANTED_ENOUGH = 5
 """Units in a minute below which the first refusal of a meter without a limit tells nothing."""
 
@@ -157,16 +159,23 @@ class Meter:
             self._set(min(rate * 0.9, max(rate - 1, rate / 2)), now)
         self._granted_since_refusal = False
 
-    def notice(self, told: LimitNotice, now: float) -> None:
+    def notice(self, told: LimitNotice, now: float, *, age_s: float = 0.0) -> None:
         """Learn from the vendor's headers: its limit, and what others have used of it.
 
-        `remaining` can only lower what is free here, never raise it.
+        A limit that was just learnt from a refusal is not raised because a header says so, and
+        `remaining` can only lower what is free here.
+
+        Args:
+            told: by one answer.
+            now: the present.
+            age_s: how long ago the attempt left: what remained then says little about now.
         """
         if told.limit is not None and told.limit > 0:
             limit = min(told.limit, self.ceiling)
-            if limit != self.per_minute:
+            lower = self.per_minute is not None and limit < self.per_minute
+            if lower or (limit != self.per_minute and now - self._refused_at > REST_S):
                 self._set(limit, now)
-        if told.remaining is None or self.per_minute is None:
+        if told.remaining is None or self.per_minute is None or age_s > FRESH_S:
             return
         self._forget(now)
         own = self.capacity - self._used
