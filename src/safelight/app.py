@@ -130,6 +130,7 @@ class App:
         await self.upkeep.share()
         recovered = await self._take_over()
         self.gateway.accepting = True
+        await self.upkeep.show()
         self.background("take over", self._look, pause_s=LOOK_S)
         self.background("share limits", self.upkeep.share, pause_s=SHARE_S)
         self.background("show accounts", self.upkeep.show, pause_s=SHOW_S)
