@@ -62,15 +62,7 @@ def accounts(
     since: Annotated[
         str, typer.Option(help="Count attempts of the last 90m, 24h, 7d ...; all: every one.")
     ] = "24h",
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            envvar="SAFELIGHT_CONFIG",
-            help="The configuration.",
-            show_default="./safelight.toml if there is one",
-        ),
-    ] = None,
+    config: options.Config = None,
     data: options.Data = Path("data"),
     as_json: options.Json = False,
 ) -> None:

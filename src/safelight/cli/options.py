@@ -15,6 +15,15 @@ from safelight.money import dollars_to_micros
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object instead of text.", show_default=False)
 ]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="SAFELIGHT_CONFIG",
+        help="The configuration.",
+        show_default="./safelight.toml if there is one",
+    ),
+]
 Data = Annotated[
     Path,
     typer.Option(

@@ -20,15 +20,7 @@ _DEFAULT_FILE = Path("safelight.toml")
 
 def serve(
     context: typer.Context,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            envvar="SAFELIGHT_CONFIG",
-            help="The configuration.",
-            show_default="./safelight.toml if there is one",
-        ),
-    ] = None,
+    config: options.Config = None,
     data: options.Data = Path("data"),
     host: Annotated[
         str | None, typer.Option(help="Address to listen on, instead of the configured one.")

@@ -26,6 +26,7 @@ from safelight.upstreams.http_transport import (
     not_json,
     redirected,
 )
+from safelight.upstreams.judging import Judge
 from safelight.upstreams.limits import limit_notices
 from safelight.upstreams.openai_request import Target, opened_request
 from safelight.upstreams.receive import Address, Receiver
@@ -64,11 +65,10 @@ class ImagesApi:
         looked_at = on_partial is not None and target.profile.streams
         wanted = call.partial_images if looked_at else 0
         event_s = target.event_timeout_s if target.heartbeat else None
+        judge = self._judge(target, edit=call.operation is Operation.EDIT)
         receiver = Receiver(
             spool,
-            now_ms=self._clock.now_ms,
-            known=account_secrets(target.account),
-            setting=_setting(target, edit=call.operation is Operation.EDIT),
+            judge,
             on_partial=on_partial,
             partials=wanted,
             event_s=event_s,
@@ -85,7 +85,7 @@ class ImagesApi:
                 ) as answer,
             ):
                 answered = True
-                outcome = await _take(answer, receiver)
+                outcome = await _take(answer, receiver, judge)
                 limits = limit_notices(answer.headers)
             if isinstance(outcome, Address):
                 outcome = await self._fetch(target, outcome, receiver, deadline)
@@ -117,15 +117,13 @@ class ImagesApi:
             if 300 <= answer.status < 400:
                 raise redirected(answer)
             if answer.status >= 400:
-                receiver = Receiver(
-                    Path(),
-                    now_ms=self._clock.now_ms,
-                    known=account_secrets(target.account),
-                    setting=_setting(target, edit=False),
-                )
-                raise await receiver.refusal(answer)
+                raise await self._judge(target, edit=False).refusal(answer)
             if answer.content_type == "text/html":
                 raise not_json(answer.status)
+
+    def _judge(self, target: Target, *, edit: bool) -> Judge:
+        known = account_secrets(target.account)
+        return Judge(self._clock, known, _setting(target, edit=edit))
 
     async def close(self) -> None:
         """Close connections."""
@@ -159,13 +157,13 @@ def _setting(target: Target, *, edit: bool) -> Setting:
     )
 
 
-async def _take(answer: Answer, receiver: Receiver) -> Received | Address:
+async def _take(answer: Answer, receiver: Receiver, judge: Judge) -> Received | Address:
     """Receive an answer by its status and content type."""
     try:
         if 300 <= answer.status < 400:
             raise redirected(answer)
         if answer.status >= 400:
-            raise await receiver.refusal(answer)
+            raise await judge.refusal(answer)
         if answer.content_type == "text/html":
             raise not_json(answer.status)
         if answer.content_type == "text/event-stream":

@@ -7,7 +7,7 @@ faults are found in it (failure catalogue U5, U6, U13, U20, U23). Sends nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -16,10 +16,10 @@ from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Received, Usage
 from safelight.upstreams import PartialSink
 from safelight.upstreams.event_stream import EventScanner, Frame
-from safelight.upstreams.faults import Setting, classify, read_error
+from safelight.upstreams.faults import read_error
 from safelight.upstreams.http_transport import Answer, not_json, too_large, truncated
+from safelight.upstreams.judging import Judge
 from safelight.upstreams.reply import ReplyError, ReplyFault, ReplyScanner, Sink
-from safelight.upstreams.scrub import scrub
 from safelight.upstreams.spool import Spool, uninterrupted
 
 log = logging.getLogger(__name__)
@@ -40,9 +40,7 @@ class Receiver:
 
     Args:
         spool: where the picture ends up.
-        now_ms: wall-clock milliseconds, for waiting times in errors.
-        known: the account's secrets, to keep out of messages.
-        setting: what was asked of which kind of server.
+        judge: of what is no picture.
         on_partial: sink for partial images; None: they are dropped.
         partials: how many of them are given to the sink; more are dropped.
         event_s: how long a stream may go without an event, or None.
@@ -51,34 +49,18 @@ class Receiver:
     def __init__(
         self,
         spool: Path,
+        judge: Judge,
         *,
-        now_ms: Callable[[], int],
-        known: Sequence[str],
-        setting: Setting,
         on_partial: PartialSink | None = None,
         partials: int = _PARTIALS_MAX,
         event_s: float | None = None,
     ) -> None:
         self._spool = spool
-        self._now_ms = now_ms
-        self._known = known
-        self._setting = setting
+        self._judge = judge
         self._on_partial = on_partial
         self._partials_wanted = partials
         self._event_s = event_s
         self._partials = 0
-
-    async def refusal(self, answer: Answer) -> UpstreamError:
-        """Read an answer of status 400 and more, and return what it means."""
-        document: object = None
-        scanner = ReplyScanner(_drop)
-        try:
-            while piece := await answer.read(flowing=True):
-                scanner.feed(piece)
-            document = scanner.document()
-        except (ReplyError, UpstreamError):
-            pass  # the status alone will have to do
-        return self._classified(answer, answer.status, document)
 
     async def json(self, answer: Answer) -> Received | Address:
         """Receive one JSON document.
@@ -104,7 +86,7 @@ class Receiver:
                 await answer.drain()
                 return await commit(file, request_id=answer.request_id, usage=usage)
         if read_error(document) is not None:
-            raise self._classified(answer, answer.status, document)
+            raise self._judge.classified(answer, answer.status, document)
         if scanner.url is not None:
             await answer.drain()
             return Address(scanner.url, usage, answer.request_id)
@@ -159,7 +141,7 @@ class Receiver:
         """Act on one event; return the picture if this was the completed one."""
         document = frame.document()
         if read_error(document) is not None or frame.event == "error":
-            raise self._classified(answer, 200, document)
+            raise self._judge.classified(answer, 200, document)
         if not isinstance(document, dict):
             return None
         kind = document.get("type") or frame.event
@@ -182,22 +164,6 @@ class Receiver:
         self._partials += 1
         if self._on_partial is not None and index < self._partials_wanted:
             self._on_partial(index, slot.keep_as_partial(index))
-
-    def _classified(self, answer: Answer, status: int, document: object) -> UpstreamError:
-        facts = read_error(document)
-        if facts is not None:
-            # Callers see the text of refusals of their own requests only; operators need it all.
-            log.info(
-                "upstream error (HTTP %d): %s", answer.status, scrub(facts.message, self._known)
-            )
-        return classify(
-            status,
-            answer.headers,
-            document,
-            now_ms=self._now_ms(),
-            known=self._known,
-            setting=self._setting,
-        )
 
 
 class Slot:
@@ -295,8 +261,3 @@ def unusable(error: ReplyError, answer: Answer, *, sold: bool) -> UpstreamError:
             )
         case ReplyFault.NOT_JSON:
             return not_json(answer.status, sold=sold)
-
-
-def _drop(data: bytes) -> None:
-    """Take a picture that nobody wants."""
-    del data

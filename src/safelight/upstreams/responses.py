@@ -28,10 +28,11 @@ from safelight.upstreams.http_transport import (
     not_json,
     redirected,
 )
+from safelight.upstreams.judging import Judge
 from safelight.upstreams.limits import limit_notices
 from safelight.upstreams.openai import BASE_URL, Heartbeat
 from safelight.upstreams.options import bad_account, bad_option, read_options
-from safelight.upstreams.responses_receive import Judge, Receiver
+from safelight.upstreams.responses_receive import Receiver, check_listing, judge_of
 from safelight.upstreams.responses_request import Request, opened_request, request_headers
 from safelight.upstreams.scrub import account_secrets
 
@@ -78,13 +79,13 @@ class ResponsesUpstream:
             UpstreamError: the server cannot be reached, fails, or refuses the credential.
         """
         timers = Timers(self._clock, account, deadline)
-        judge = Judge(self._clock, account_secrets(account), Setting())
+        judge = judge_of(self._clock, account_secrets(account), Setting())
         url = f"{account.base_url.rstrip('/')}/models"
         headers = request_headers(account)
         try:
             async with self._transport.exchange("GET", url, timers, headers=headers) as answer:
                 await _checked(answer, judge)
-                await judge.listing(answer)
+                await check_listing(answer, judge)
         except UpstreamError as error:
             error.sold = False  # nothing was ordered
             # A key that may draw but not list is a good one (OpenAI, "restricted" keys).
@@ -114,7 +115,7 @@ class ResponsesUpstream:
         partials = call.partial_images if looked_at else options.heartbeat
         timers = Timers(self._clock, account, deadline)
         setting = Setting(edit=call.operation is Operation.EDIT)
-        judge = Judge(self._clock, account_secrets(account), setting)
+        judge = judge_of(self._clock, account_secrets(account), setting)
         receiver = Receiver(
             spool,
             call.prompt,

@@ -22,8 +22,9 @@ from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Received, Usage
 from safelight.upstreams import PartialSink
 from safelight.upstreams.event_stream import EventScanner, Frame
-from safelight.upstreams.faults import Setting, classify, read_error
+from safelight.upstreams.faults import Setting, read_error
 from safelight.upstreams.http_transport import Answer, not_json, truncated
+from safelight.upstreams.judging import Judge
 from safelight.upstreams.receive import Slot, commit, no_image, read_usage, unusable
 from safelight.upstreams.reply import (
     Places,
@@ -33,7 +34,6 @@ from safelight.upstreams.reply import (
     Sink,
 )
 from safelight.upstreams.responses_faults import images_error, stated_error
-from safelight.upstreams.scrub import scrub
 from safelight.upstreams.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -58,66 +58,28 @@ _ITEMS_MAX: Final = 64
 _ENDS: Final = frozenset({"response.completed", "response.failed", "response.incomplete"})
 
 
-class Judge:
-    """Says what error bodies mean.
+def judge_of(clock: Clock, known: Sequence[str], setting: Setting) -> Judge:
+    """Return the judge of responses without a picture."""
+    return Judge(clock, known, setting, places=PLACES, translated=images_error)
 
-    Args:
-        clock: for waiting times that are dates.
-        known: the account's secrets, to keep out of messages.
-        setting: what was asked of which kind of server.
+
+async def check_listing(answer: Answer, judge: Judge) -> None:
+    """Read a good answer that shall hold a list and no error.
+
+    Raises:
+        UpstreamError: it states an error, or is no JSON.
     """
-
-    def __init__(self, clock: Clock, known: Sequence[str], setting: Setting) -> None:
-        self._clock = clock
-        self._known = known
-        self._setting = setting
-
-    async def refusal(self, answer: Answer) -> UpstreamError:
-        """Read an answer of status 400 and more, and return what it means."""
-        document: object = None
-        scanner = ReplyScanner(_drop, PLACES)
-        try:
-            while piece := await answer.read(flowing=True):
-                scanner.feed(piece)
-            document = scanner.document()
-        except (ReplyError, UpstreamError):
-            pass  # the status alone will have to do
-        return self.classified(answer, answer.status, images_error(document))
-
-    async def listing(self, answer: Answer) -> None:
-        """Read a good answer that shall hold a list and no error.
-
-        Raises:
-            UpstreamError: it states an error, or is no JSON.
-        """
-        body = bytearray()
-        while piece := await answer.read(flowing=True):
-            body += piece
-            if len(body) > _LIST_MAX:
-                return  # whatever it is, it is no error
-        try:
-            document = msgspec.json.decode(body)
-        except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            raise not_json(answer.status) from error
-        if read_error(document) is not None:
-            raise self.classified(answer, answer.status, images_error(document))
-
-    def classified(self, answer: Answer, status: int, document: object) -> UpstreamError:
-        """Return the error for a body in the words of the Images API."""
-        facts = read_error(document)
-        if facts is not None:
-            # Callers see the text of refusals of their own requests only; operators need it all.
-            log.info(
-                "upstream error (HTTP %d): %s", answer.status, scrub(facts.message, self._known)
-            )
-        return classify(
-            status,
-            answer.headers,
-            document,
-            now_ms=self._clock.now_ms(),
-            known=self._known,
-            setting=self._setting,
-        )
+    body = bytearray()
+    while piece := await answer.read(flowing=True):
+        body += piece
+        if len(body) > _LIST_MAX:
+            return  # whatever it is, it is no error
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise not_json(answer.status) from error
+    if read_error(document) is not None:
+        raise judge.classified(answer, answer.status, images_error(document))
 
 
 class Receiver:
@@ -315,5 +277,5 @@ def _image_call(items: Sequence[object]) -> dict[str, object] | None:
 
 
 def _drop(data: bytes) -> None:
-    """Take a picture that nobody wants."""
+    """Take a picture that came again."""
     del data
