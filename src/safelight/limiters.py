@@ -39,7 +39,8 @@ def free_at(
 ) -> int | None:
     """Return when the group may send again, or None if it may now.
 
-    Counts the attempts of all processes in the last `window_ms`. Called in the transaction that
+    Counts the attempts of all processes in the last `window_ms`, but not those that failed before
+    they left. Called in the transaction that
     inserts the attempt, so that two processes cannot both take the last place.
 
     Args:
@@ -51,6 +52,7 @@ def free_at(
     """
     row = tx.one(
         "SELECT sent_at FROM attempt WHERE limiter_group = :name AND sent_at > :since "
+        "AND (outcome IS NULL OR outcome <> 'local') "
         "ORDER BY sent_at DESC LIMIT 1 OFFSET :images",
         {"name": group, "since": tx.now_ms - window_ms, "images": max(0, images - wanted)},
     )

@@ -180,6 +180,21 @@ async def test_partial_images_are_spooled_as_they_come(bench: Bench, edit: bool)
     assert str(bench.upstream.requests[0].fields["stream"]).lower() == "true"
 
 
+async def test_large_partial_images_do_not_use_up_the_pictures_bytes(bench: Bench) -> None:
+    """Each event may be as large as an answer: four of 24 MB are no 64 MB too many."""
+    bench.upstream.play(Behaviour(padding=18 * 1024 * 1024))
+    seen: list[int] = []
+    received = await bench.adapter.generate(
+        bench.account(),
+        bench.call(partial_images=3),
+        spool=bench.spool,
+        deadline=SystemClock().monotonic() + 60,
+        on_partial=lambda _index, path: seen.append(path.stat().st_size),
+    )
+    assert len(seen) == 3
+    assert sum(seen) + received.bytes > 64 * 1024 * 1024
+
+
 async def test_no_stream_is_asked_for_when_nobody_looks(bench: Bench) -> None:
     """Partial images cost tokens; without a sink they are not asked for."""
     await bench.generate(partial_images=2)

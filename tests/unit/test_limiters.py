@@ -199,3 +199,23 @@ async def test_what_silent_processes_said_is_forgotten(books: AttemptBooks) -> N
     before = books.clock.now_ms() - 50_000
     await books.write(lambda tx: limiters.forget_account_states(tx, before_ms=before))
     assert await shown(books) == [("new", "a", "ready")]
+
+
+async def test_a_call_that_never_left_takes_no_place(books: AttemptBooks) -> None:
+    job = await send(books)
+    assert await free_in(books, 1) is not None
+    await books.write(
+        lambda tx: attempts.end(
+            tx,
+            job.id,
+            job.epoch,
+            1,
+            outcome="local",
+            code="upstream_unreachable",
+            sold=False,
+            upstream_request_id=None,
+        )
+    )
+    assert await free_in(books, 1) is None
+    granted = await books.write(lambda tx: limiters.granted_before(tx, "org", window_ms=WINDOW_MS))
+    assert granted == 0

@@ -271,6 +271,14 @@ def test_refused_connections_take_an_endpoint_down_but_no_account_out() -> None:
     assert states(p) == {"a": "ready", "b": "ready"}
 
 
+def test_a_refused_connection_takes_nothing_from_the_budget() -> None:
+    p, clock = pool(account("a", images_per_minute=5))
+    for _ in range(4):
+        p.release(lease(p), fault(FaultClass.LOCAL))
+    clock.advance(0.1)
+    lease(p)
+
+
 def test_another_endpoint_goes_on() -> None:
     p, clock = pool(account("a", base_url="https://one.example"), account("b"))
     for _ in range(5):
@@ -284,10 +292,10 @@ def test_another_endpoint_goes_on() -> None:
 def test_while_everything_is_down_nobody_waits_for_a_budget() -> None:
     """A canary may be due whose group has nothing free: that is no reason to wait for it."""
     p, clock = pool(account("a", images_per_minute=5))
-    for _ in range(5):
-        p.release(lease(p), fault(FaultClass.LOCAL))
+    for _ in range(9):
+        p.release(lease(p), fault(FaultClass.SLOW))
         clock.advance(13)
-    p.release(lease(p), fault(FaultClass.LOCAL))
+    p.release(lease(p), fault(FaultClass.SLOW))
     clock.advance(6)
     assert isinstance(p.acquire(NEED), Down)
     assert isinstance(p.forecast(NEED), Down)

@@ -169,7 +169,7 @@ class Pool:
         usable = self._usable(need, now)
         if not isinstance(usable, list):
             return 0.0
-        rates = {s.account.group: s.limiter.images_per_minute for s in usable}
+        rates = {s.account.group: s.limiter.own_per_minute(now) for s in usable}
         if not rates or any(rate is None for rate in rates.values()):
             return 0.0
         return 60.0 / math.fsum(rate for rate in rates.values() if rate is not None)
@@ -422,7 +422,7 @@ class Pool:
                 self._fail(lease, error.fault, now)
             case FaultClass.LOCAL:
                 # Nothing has left: a shared host is to blame, not this account.
-                state.limiter.end_trial()
+                state.limiter.take_back(lease.spent)
                 state.endpoint.fail(lease, error.fault, now)
             case FaultClass.CLIENT:
                 # The upstream has read and judged the request: it lives, and so does the account.

@@ -14,7 +14,7 @@ from safelight.config import PoolConfig
 from safelight.errors import UpstreamError
 from safelight.notices import LimitNotice
 from safelight.pool.decisions import Need
-from safelight.pool.meter import Meter, Spent
+from safelight.pool.meter import MINUTE_S, Meter, Spent
 from safelight.types import Account
 
 BLIND_COOLING_S, BLIND_COOLING_MAX_S = 5.0, 120.0
@@ -65,6 +65,13 @@ class Limiter:
     def images_per_minute(self) -> float | None:
         """What the group may send now; None: no limit is known."""
         return self.meters[IMAGES].per_minute
+
+    def own_per_minute(self, now: float) -> float | None:
+        """Return what this process may expect to send of it; others may use the same group."""
+        rate = self.images_per_minute
+        if rate is None or now > self._blocked_until + MINUTE_S:
+            return rate
+        return max(1.0, min(rate, self.meters[IMAGES].used(now)))
 
     def exhausted(self, now: float) -> bool:
         """Whether the group has no money upstream, as far as is known."""

@@ -94,6 +94,11 @@ class Meter:
         assert rate is not None
         return max(1, math.floor(rate + 1e-9))
 
+    def used(self, now: float) -> int:
+        """Return the units of the last minute."""
+        self._forget(now)
+        return self._used
+
     def free_in(self, now: float, units: int = 1) -> float:
         """Return seconds until `units` more fit; 0 when they fit now.
 

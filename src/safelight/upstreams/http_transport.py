@@ -26,7 +26,9 @@ Body = bytes | aiohttp.FormData | AsyncIterable[bytes]
 """What can be sent."""
 
 BODY_MAX: Final = 64 * 1024 * 1024
-"""Bytes of one answer, on the wire and unpacked."""
+"""Bytes of one document, on the wire and unpacked: an answer, or one event of a stream."""
+EVENTS_MAX: Final = 8
+"""A stream may hold so many times as much: partial images come before the picture."""
 RATE_FLOOR_BYTES_PER_S: Final = 16_000
 RATE_WINDOW_S: Final = 30.0
 _PIECE: Final = 64 * 1024
@@ -111,6 +113,7 @@ class Answer:
         self._rate = RateFloor()
         self._wire_bytes = 0
         self._body_bytes = 0
+        self._events_bytes = 0
         self._packed = b""
         self._ended = False
         self._unpacker = self._make_unpacker()
@@ -142,6 +145,18 @@ class Answer:
                     raise too_large()
                 return piece
         return b""
+
+    def next_event(self, within_s: float | None) -> None:
+        """Say that an event has ended: the next one may be as large, and comes within `within_s`.
+
+        Raises:
+            UpstreamError: there were too many of them.
+        """
+        self.timers.expect_event(within_s)
+        self._events_bytes += self._body_bytes
+        self._wire_bytes = self._body_bytes = 0
+        if self._events_bytes > EVENTS_MAX * BODY_MAX:
+            raise too_large()
 
     async def drain(self) -> None:
         """Read what little follows a complete document, so that the connection can be reused."""

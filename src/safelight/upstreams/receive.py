@@ -103,7 +103,7 @@ class Receiver:
             scanner = EventScanner(slot.next)
             while piece := await answer.read(flowing=scanner.in_frame):
                 for frame in scanner.feed(piece):
-                    answer.timers.expect_event(self._event_s)
+                    answer.next_event(self._event_s)
                     received = await self._frame(frame, slot, answer)
                     if received is not None:
                         return received

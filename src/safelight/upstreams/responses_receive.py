@@ -171,7 +171,7 @@ class Receiver:
         answer.timers.expect_event(self._event_s)
         while piece := await answer.read(flowing=scanner.in_frame or self._received is not None):
             for frame in scanner.feed(piece):
-                answer.timers.expect_event(self._event_s)
+                answer.next_event(self._event_s)
                 if await self._ended(frame, slot, answer):
                     return
         for frame in scanner.finish():

@@ -305,9 +305,9 @@ async def _events(answer: Reply) -> web.StreamResponse:
 
 def _partial(answer: Reply, name: str, index: int) -> dict[str, Any]:
     width, height = map(int, answer.size.split("x"))
-    data = pictures.unique(
-        pictures.encoded(width, height, answer.form), answer.form, f"partial {index}"
-    )
+    data = pictures.encoded(width, height, answer.form)
+    padding = answer.behaviour.padding
+    data = pictures.unique(data, answer.form, f"partial {index}", padding=padding)
     return {
         "type": f"{name}.partial_image",
         "b64_json": pybase64.b64encode(data).decode(),
