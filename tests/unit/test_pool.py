@@ -266,3 +266,23 @@ def test_what_is_typical_is_told_by_size() -> None:
     assert p.typical_s(big) == pytest.approx(150, rel=0.1)
     assert p.typical_s(NEED) == pytest.approx(30, rel=0.1)
     assert p.long_s(NEED) == pytest.approx(30, rel=0.1)
+
+
+def test_the_pace_of_a_server_without_a_limit_is_what_it_can_draw_at_once() -> None:
+    p, clock = pool(account("own", max_in_flight=2))
+    assert p.pace_s(NEED) == 0
+    first = lease(p)
+    clock.advance(30)
+    p.release(first, None)
+    assert p.pace_s(NEED) == pytest.approx(15, rel=0.05)
+
+
+def test_a_dearer_tier_is_not_tried_again_while_a_cheaper_one_is_free() -> None:
+    p, clock = pool(account("cheap"), account("dear", tier=2), account("third", tier=2))
+    for _ in range(5):
+        one = only(p, "dear", "cheap", "third")
+        clock.advance(0.1)
+        p.release(one, fault(FaultClass.FAST))
+    assert states(p)["dear"] == "ejected"
+    clock.advance(60)
+    assert {lease(p).account.name for _ in range(5)} == {"cheap"}

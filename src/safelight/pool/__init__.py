@@ -112,13 +112,11 @@ class Pool:
         self._states = {account.name: self._open(account) for account in accounts}
 
     def _open(self, account: Account) -> _State:
-        limiter = self.limiters.get(account.group)
-        if limiter is None or limiter.configured is None:
-            limiter = self.limiters[account.group] = limiter or Limiter(
-                account, self.policy, self._rng
-            )
+        if account.group not in self.limiters:
+            self.limiters[account.group] = Limiter(account, self.policy, self._rng)
         endpoint = self._endpoints.setdefault(account.endpoint, Endpoint(self.policy))
-        return _State(account, limiter, endpoint, Health(self.policy, self._rng))
+        health = Health(self.policy, self._rng)
+        return _State(account, self.limiters[account.group], endpoint, health)
 
     # --- deciding ----------------------------------------------------------------------------
 
@@ -164,15 +162,22 @@ class Pool:
         return Wait(soonest) if up or soonest <= 0 else Down(soonest)
 
     def pace_s(self, need: Need) -> float:
-        """Return the seconds between two images of a channel at its budget; 0: no known limit."""
+        """Return the seconds between two images at what the accounts may and can; 0: no limit."""
         now = self._clock.monotonic()
         usable = self._usable(need, now)
         if not isinstance(usable, list):
             return 0.0
-        rates = {s.account.group: s.limiter.own_per_minute(now) for s in usable}
-        if not rates or any(rate is None for rate in rates.values()):
-            return 0.0
-        return 60.0 / math.fsum(rate for rate in rates.values() if rate is not None)
+        typical_s = self.typical_s(need)
+        granted: dict[str, float] = {}
+        made: dict[str, float] = {}
+        for state in usable:
+            group, at_once = state.account.group, state.account.max_in_flight
+            granted[group] = state.limiter.own_per_minute(now) or math.inf
+            bounded = at_once is not None and typical_s > 0
+            each = 60.0 * (at_once or 0) / typical_s if bounded else math.inf
+            made[group] = made.get(group, 0.0) + each
+        per_minute = math.fsum(min(granted[group], made[group]) for group in granted)
+        return 60.0 / per_minute if 0 < per_minute < math.inf else 0.0
 
     def typical_s(self, need: Need) -> float:
         """Return how long half of the pictures take at most; 0: not known yet."""
@@ -348,16 +353,15 @@ class Pool:
         """Lowest tier, then the better of two drawn by lot (M. Mitzenmacher, "The Power of Two
         Choices in Randomized Load Balancing"); accounts and endpoints that failed this job last.
         """
-        if not tried:
-            # What was out is looked at as soon as it may be, by a job that has all its attempts.
-            trials = [s for s in ready if s.health.half_open or s.endpoint.down]
-            ready = trials or ready
-        else:
+        if tried:
             ready = [s for s in ready if s.account.name not in tried] or ready
             failed = {self._states[name].account.endpoint for name in tried}
             ready = [s for s in ready if s.account.endpoint not in failed] or ready
         tier = min(state.account.tier for state in ready)
         ready = [state for state in ready if state.account.tier == tier]
+        if not tried:
+            # What was out is looked at as soon as it may be, by a job that has all its attempts.
+            ready = [s for s in ready if s.health.half_open or s.endpoint.down] or ready
         # A returning account is left out now and then, while others can serve.
         eager = [s for s in ready if s.health.share(now) >= self._rng.random()]
         ready = eager or ready

@@ -13,6 +13,8 @@ GROWTH = 1.02
 SMALLEST_S = 0.01
 HALF_LIFE_S = 12 * 3600.0
 """Two halves of a day: the older one is dropped as a whole."""
+KINDS_MAX = 1000
+"""Callers may ask for tens of thousands of sizes; those of long ago are forgotten."""
 ENOUGH = 50
 """Samples below which a quantile of the tail says nothing."""
 
@@ -53,14 +55,17 @@ class Latencies:
 
     def __init__(self) -> None:
         self._all = Histogram()
-        self._by_kind: defaultdict[tuple[str, str], Histogram] = defaultdict(Histogram)
+        self._by_kind: dict[tuple[str, str], Histogram] = {}
 
     def add(self, model: str, size: str, seconds: float, now: float) -> None:
         """Count one delivered picture."""
         self._all.add(seconds, now)
-        self._by_kind[model, size].add(seconds, now)
-        if model:
-            self._by_kind["", size].add(seconds, now)
+        for kind in {(model, size), ("", size)}:
+            histogram = self._by_kind.pop(kind, None) or Histogram()
+            histogram.add(seconds, now)
+            self._by_kind[kind] = histogram  # now the newest
+        while len(self._by_kind) > KINDS_MAX:
+            del self._by_kind[next(iter(self._by_kind))]
 
     def quantile(self, share: float, model: str = "", size: str = "") -> float | None:
         """Return a quantile for a model ("": any) and size, or of all while those are too few.
