@@ -122,6 +122,6 @@ class Services:
     clock: Clock
     config: Config
     spool_dir: Path
-    keep_alive_s: float = 12.0
+    keep_alive_s: float = 10.0
     stream_patience_s: float = 10.0
     buffer_patience_s: float = 5.0

@@ -169,7 +169,7 @@ def litellm_config(scenario: Scenario, upstream: int) -> dict[str, Any]:
     """Return the proxy's configuration for a scenario.
 
     `rpm` belongs to a deployment there, and a group's limit is shared by its keys, so each key has
-    its part of it. Retries and timeout are what served it best over the fault upstream.
+    its part of it. Seven retries are far more than its default; the rest is as its docs advise.
     """
     deployments = []
     for group in scenario.groups:
