@@ -12,7 +12,10 @@ from safelight.db import Row, Transaction
 
 
 class LimiterRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one limiter group. `configured` is what the configuration said then."""
+    """What is known of one limiter group. `configured` is what the configuration said then.
+
+    `other_limits`: by unit (input-images, requests), per minute as learnt and as configured.
+    """
 
     name: str
     images_per_minute: float | None
@@ -21,6 +24,7 @@ class LimiterRow(msgspec.Struct, frozen=True, kw_only=True):
     cooling_until: int
     exhausted_until: int
     changed_at: int
+    other_limits: dict[str, tuple[float, float | None]] = {}
 
 
 class AccountStateRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,15 +106,21 @@ def all_limiters(tx: Transaction) -> list[LimiterRow]:
 def keep_limiter(tx: Transaction, row: LimiterRow) -> None:
     """Keep what was learnt of a group; a longer cooling that another process noted stays."""
     tx.execute(
-        "INSERT INTO limiter (name, images_per_minute, learnt, configured, cooling_until, "
-        "exhausted_until, changed_at) VALUES (:name, :images_per_minute, :learnt, :configured, "
-        ":cooling_until, :exhausted_until, :changed_at) ON CONFLICT (name) DO UPDATE SET "
+        "INSERT INTO limiter (name, images_per_minute, learnt, configured, other_limits, "
+        "cooling_until, exhausted_until, changed_at) VALUES (:name, :images_per_minute, :learnt, "
+        ":configured, :other_limits, :cooling_until, :exhausted_until, :changed_at) "
+        "ON CONFLICT (name) DO UPDATE SET "
         "images_per_minute = excluded.images_per_minute, learnt = excluded.learnt, "
-        "configured = excluded.configured, exhausted_until = excluded.exhausted_until, "
+        "other_limits = excluded.other_limits, configured = excluded.configured, "
+        "exhausted_until = excluded.exhausted_until, "
         "cooling_until = CASE WHEN limiter.cooling_until > excluded.cooling_until "
         "THEN limiter.cooling_until ELSE excluded.cooling_until END, "
         "changed_at = excluded.changed_at",
-        {**msgspec.structs.asdict(row), "learnt": int(row.learnt)},
+        {
+            **msgspec.structs.asdict(row),
+            "learnt": int(row.learnt),
+            "other_limits": msgspec.json.encode(row.other_limits).decode(),
+        },
     )
 
 
@@ -132,4 +142,5 @@ def forget_account_states(tx: Transaction, *, before_ms: int) -> None:
 
 def _limiter(row: Row) -> LimiterRow:
     values = {name: row[name] for name in LimiterRow.__struct_fields__}
-    return LimiterRow(**{**values, "learnt": bool(values["learnt"])})
+    others = msgspec.json.decode(row["other_limits"], type=dict[str, tuple[float, float | None]])
+    return LimiterRow(**{**values, "learnt": bool(values["learnt"]), "other_limits": others})

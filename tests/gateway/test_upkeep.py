@@ -148,6 +148,28 @@ async def test_a_new_configuration_is_not_overruled_by_old_lessons(start: Start)
     assert (row.images_per_minute, row.configured) == (44, 50)
 
 
+async def test_a_learnt_limit_of_input_images_survives_a_restart(start: Start) -> None:
+    clock = ManualClock()
+    first = start(clock)
+    edit = Need(NEED.channel, edits=True, size=NEED.size, inputs=4)
+    for _ in range(3):
+        one = first.pool.acquire(edit)
+        assert isinstance(one, Lease)
+        first.pool.release(one, None)
+        clock.advance(3)
+    refused = first.pool.acquire(edit)
+    assert isinstance(refused, Lease)
+    first.pool.release(refused, UpstreamError(FaultClass.THROTTLED, "x", "x", unit="input-images"))
+    meter = first.pool.limiters["org"].meters["input-images"]
+    assert meter.per_minute == 12
+    await first.upkeep.leave()
+    await first.close()
+    second = start(clock)
+    await second.upkeep.share()
+    assert second.pool.limiters["org"].meters["input-images"].per_minute == 12
+    assert second.limit == 20
+
+
 async def test_a_lesson_that_could_not_be_written_is_written_later(start: Start) -> None:
     clock = ManualClock()
     process = start(clock)

@@ -128,6 +128,7 @@ def _row(name: str, learnt: Learnt, now_ms: int) -> limiters.LimiterRow:
         cooling_until=now_ms + round(learnt.cooling_s * 1000),
         exhausted_until=now_ms + round(learnt.exhausted_s * 1000),
         changed_at=now_ms,
+        other_limits=learnt.others,
     )
 
 
@@ -138,4 +139,5 @@ def _learnt(row: limiters.LimiterRow, now_ms: int) -> Learnt:
         configured=row.configured,
         cooling_s=max(0.0, (row.cooling_until - now_ms) / 1000),
         exhausted_s=max(0.0, (row.exhausted_until - now_ms) / 1000),
+        others=row.other_limits,
     )

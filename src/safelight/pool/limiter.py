@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from safelight.config import PoolConfig
 from safelight.errors import UpstreamError
@@ -32,6 +32,8 @@ class Learnt:
     configured: float | None
     cooling_s: float
     exhausted_s: float
+    others: dict[str, tuple[float, float | None]] = field(default_factory=dict)
+    """By unit: what was learnt of it, and what was configured."""
 
 
 class Limiter:
@@ -95,9 +97,9 @@ class Limiter:
         """Count an attempt that is about to leave."""
         if self.exhausted_until > -math.inf:
             self._trial = True
-        before = self.images_per_minute
+        before = self._rates()
         spent = {unit: self.meters[unit].spend(now, count) for unit, count in _units(need)}
-        self.changed |= before != self.images_per_minute
+        self.changed |= before != self._rates()
         return spent
 
     def take_back(self, spent: dict[str, Spent]) -> None:
@@ -150,10 +152,13 @@ class Limiter:
 
     def notice(self, told: tuple[LimitNotice, ...], now: float, *, age_s: float) -> None:
         """Learn from the headers of an answer to an attempt that left `age_s` ago."""
-        before = self.images_per_minute
+        before = self._rates()
         for notice in told:
             self.meters[notice.unit].notice(notice, now, age_s=age_s)
-        self.changed |= before != self.images_per_minute
+        self.changed |= before != self._rates()
+
+    def _rates(self) -> list[float | None]:
+        return [meter.per_minute for meter in self.meters.values()]
 
     def end_trial(self) -> None:
         """Say that the attempt on trial has told nothing."""
@@ -168,12 +173,20 @@ class Limiter:
             self.configured,
             max(0.0, self.cooling_until - now),
             max(0.0, self.exhausted_until - now),
+            {
+                unit: (meter.per_minute, meter.configured)
+                for unit, meter in self.meters.items()
+                if unit != IMAGES and meter.learnt and meter.per_minute is not None
+            },
         )
 
     def adopt(self, learnt: Learnt, now: float) -> None:
         """Take over what was learnt elsewhere, unless the operator has changed the limit since."""
         if learnt.configured == self.configured:
             self.meters[IMAGES].adopt(learnt.images_per_minute, learnt=learnt.learnt, now=now)
+        for unit, (per_minute, configured) in learnt.others.items():
+            if unit in self.meters and configured == self.meters[unit].configured:
+                self.meters[unit].adopt(per_minute, learnt=True, now=now)
         if learnt.cooling_s > 0:
             self.cooling_until = max(self.cooling_until, now + learnt.cooling_s)
         if learnt.exhausted_s > 0:

@@ -62,7 +62,7 @@ class Meter:
     def __init__(self, configured: float | None, policy: PoolConfig) -> None:
         self.per_minute = configured
         self.learnt = False
-        self._configured = configured
+        self.configured = configured
         self._policy = policy
         self._log: deque[Spent] = deque()
         self._used = 0
@@ -77,9 +77,9 @@ class Meter:
     @property
     def ceiling(self) -> float:
         """The limit that learning may not pass, units per minute."""
-        if self._configured is None or self._policy.learn_above_configured:
+        if self.configured is None or self._policy.learn_above_configured:
             return math.inf
-        return self._configured
+        return self.configured
 
     @property
     def window_s(self) -> float:
@@ -198,7 +198,7 @@ class Meter:
             self.per_minute = None if per_minute is None else min(per_minute, self.ceiling)
             self._changed_at = now
             self._raises = 0
-            if self.per_minute is not None and self.per_minute != self._configured:
+            if self.per_minute is not None and self.per_minute != self.configured:
                 self._refused_at = now  # it was learnt from a refusal: rest before trying more
         self.learnt = learnt
 

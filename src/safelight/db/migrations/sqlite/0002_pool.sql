@@ -7,6 +7,7 @@ CREATE TABLE limiter (
   images_per_minute REAL,                      -- learnt or configured; NULL: no limit is known
   learnt            INTEGER NOT NULL DEFAULT 0,-- 1: from the vendor's answers, 0: from the configuration
   configured        REAL,                      -- what the configuration said when the row was written
+  other_limits      TEXT NOT NULL DEFAULT '{}',-- JSON: unit to [learnt per minute, configured]
   cooling_until     INTEGER NOT NULL DEFAULT 0,
   exhausted_until   INTEGER NOT NULL DEFAULT 0,
   changed_at        INTEGER NOT NULL
