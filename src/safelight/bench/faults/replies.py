@@ -8,20 +8,17 @@ import socket
 import struct
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import msgspec
 import pybase64
 from aiohttp import web
 
 from safelight.bench.faults import pictures
+from safelight.bench.faults.books import Books, Sale, Seen
 from safelight.bench.faults.errors import refusal
 from safelight.bench.faults.pictures import Picture
 from safelight.bench.faults.script import Behaviour, Kind
-
-if TYPE_CHECKING:
-    from safelight.bench.faults.books import Sale, Seen
-    from safelight.bench.faults.server import FaultUpstream
 
 _HTML = "<!doctype html><title>Just a moment</title><p>proxy-7.internal.example is busy"
 _OPENING = b'{"created":1800000000,"data":[{"b64_json":"'
@@ -36,11 +33,36 @@ _USAGE = {
 }
 
 
+class Vendor(Protocol):
+    """What a reply needs of the server that it is written for."""
+
+    books: Books
+    pictures: dict[str, tuple[bytes, str]]
+    """Pictures that are told by their address: name to bytes and media type."""
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port."""
+        ...
+
+    def picture_s(self, seen: Seen) -> float:
+        """Return how long a picture takes for this request."""
+        ...
+
+    def failure_s(self, seen: Seen) -> float:
+        """Return how long a server failure takes for this request."""
+        ...
+
+    async def work(self, seconds: float | None, request: web.BaseRequest | None = None) -> None:
+        """Let vendor seconds pass; with a request, until its client goes. None: for ever."""
+        ...
+
+
 class Reply:
     """One answer in the making."""
 
     def __init__(
-        self, server: FaultUpstream, request: web.Request, seen: Seen, behaviour: Behaviour
+        self, server: Vendor, request: web.Request, seen: Seen, behaviour: Behaviour
     ) -> None:
         self.server = server
         self.request = request
@@ -152,7 +174,7 @@ class Reply:
 
 
 async def reply(
-    server: FaultUpstream, request: web.Request, seen: Seen, behaviour: Behaviour
+    server: Vendor, request: web.Request, seen: Seen, behaviour: Behaviour
 ) -> web.StreamResponse:
     """Answer one request as its behaviour says."""
     answer = Reply(server, request, seen, behaviour)
