@@ -89,7 +89,7 @@ class Calls:
         """
         job, parts, account = self._job, self._parts, lease.account
         self._made += 1
-        k = self._made
+        k = self._made  # a name; those of attempts that did not leave are left out
         pending, sent = True, False
         try:
             call = await self._call()
@@ -111,7 +111,6 @@ class Calls:
             )
         except Blocked as blocked:
             pending = False
-            self._made -= 1
             parts.pool.blocked(lease, blocked.seconds)
             raise
         except UpstreamError as error:
