@@ -42,6 +42,7 @@ from safelight.gateway.parts import Parts
 from safelight.gateway.processes import Processes, starting
 from safelight.gateway.reading import statement_page
 from safelight.gateway.recovery import recover
+from safelight.gateway.refusals import Refusals
 from safelight.gateway.spooling import SpoolFolder
 from safelight.gateway.upkeep import SHARE_S, SHOW_S, Upkeep
 from safelight.images import PixelWorker
@@ -103,6 +104,7 @@ class App:
             spool=SpoolFolder(data / "spool", self.processes),
             clock=clock,
             margins=MarginWatch(config.pool.margin_alarm, clock),
+            refusals=Refusals(config.pool.refusals_per_hour),
         )
         self.upkeep = Upkeep(self.parts, owner=self.owner)
         self.gateway = Gateway(

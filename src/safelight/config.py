@@ -98,6 +98,8 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_waiting: Count = 100_000
     """Most jobs that wait for an account in one process."""
     max_waiting_per_customer: Count = 10_000
+    refusals_per_hour: Count = 20
+    """A customer with more refused prompts in an hour is served after all others."""
     margin_alarm: Share = 0.0
     """Warn when less than this share of the price is left after the vendor's."""
     floor_share: Share = 0.1

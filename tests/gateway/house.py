@@ -23,6 +23,7 @@ from safelight.gateway.orders import Caller, Order
 from safelight.gateway.parts import Parts
 from safelight.gateway.processes import Processes
 from safelight.gateway.recovery import recover
+from safelight.gateway.refusals import Refusals
 from safelight.gateway.spooling import SpoolFolder
 from safelight.images import PixelWorker
 from safelight.pool import Pool
@@ -144,6 +145,7 @@ class House:
             spool=SpoolFolder(folder / "spool", self.processes),
             clock=self.clock,
             margins=MarginWatch(0.0, self.clock),
+            refusals=Refusals(20),
         )
         self.gateway = Gateway(
             self.parts,

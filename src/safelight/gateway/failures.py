@@ -21,6 +21,9 @@ DOWN_RETRY_S = 30.0
 """Advice while all upstreams are down: two of the SDK's retries bridge a minute of it."""
 WAITING_RETRY_S = 30.0
 
+MODERATION = "moderation_blocked"
+"""The code of a refused prompt or input."""
+
 OUR_DISK = "storage_failed"
 """What adapters call a spool that cannot be written."""
 
@@ -52,7 +55,7 @@ def final_failure(error: UpstreamError, *, retried: bool) -> JobFailure:
     """
     if error.fault is FaultClass.CLIENT:
         kind = "invalid_request_error"
-        if error.code == "moderation_blocked":
+        if error.code == MODERATION:
             kind = "image_generation_user_error"
         return JobFailure(
             status=error.final_status if error.final_status < 500 else 400,

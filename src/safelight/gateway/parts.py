@@ -15,6 +15,7 @@ from safelight.clock import Clock
 from safelight.costs import MarginWatch
 from safelight.db import Database, Transaction
 from safelight.errors import ShuttingDown, Unavailable
+from safelight.gateway.refusals import Refusals
 from safelight.gateway.spooling import SpoolFolder
 from safelight.pool import Pool
 from safelight.storage import BlobStore
@@ -43,6 +44,7 @@ class Parts:
     spool: SpoolFolder
     clock: Clock
     margins: MarginWatch
+    refusals: Refusals
 
     async def write(
         self, work: Callable[[Transaction], T], *, job_id: str, tries: float = WRITE_TRIES

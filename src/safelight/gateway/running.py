@@ -87,6 +87,7 @@ class Run:
             await self._deliver(buying, answer)
             await buying.close(delivered=True)
         except Failed as end:
+            self._note_refusal(end.failure)
             if buying is not None:
                 await buying.close(delivered=False)
             await self._release(end.failure)
@@ -96,9 +97,17 @@ class Run:
             if buying is not None:
                 await buying.abandon()
 
+    def _note_refusal(self, failure: JobFailure) -> None:
+        customer, now = self._job.customer_id, self._parts.clock.monotonic()
+        refused = failure.code == failures.MODERATION
+        if refused and self._parts.refusals.note(customer, now):
+            log.warning("too many refused prompts", extra={"customer_id": customer})
+
     def _buying(self) -> Buying[Answer]:
         job, parts = self._job, self._parts
         urgency = JobClass.INTERACTIVE if self._live else JobClass.JOB
+        if parts.refusals.too_many(job.customer_id, parts.clock.monotonic()):
+            urgency = JobClass.BATCH
 
         async def attempt(lease: Lease) -> Answer:
             return await self._calls.make(
