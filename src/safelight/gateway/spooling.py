@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
@@ -19,11 +20,7 @@ from safelight.gateway.processes import Processes
 from safelight.types import Received
 
 _ANSWER = re.compile(r"(?P<job>[^.]+)\.(?P<epoch>\d+)\.(?P<k>\d+)")
-_BESIDE = (
-    *(".part", ".remade", ".remade.part", ".mask"),
-    *(f".partial{at}" for at in range(3)),
-    *(f".input{at}" for at in range(16)),
-)
+_BESIDE = (".part", ".remade", ".remade.part", ".partial0", ".partial1", ".partial2")
 
 Left = Mapping[str, Collection[Path]]
 """What dead processes left in the spool, by job."""
@@ -42,6 +39,7 @@ class SpoolFolder:
         self._processes = processes
         self._root = processes.own_folder(root)
         self._answers: defaultdict[str, set[Path]] = defaultdict(set)
+        self._adopted: dict[str, list[Path]] = {}
 
     def answer(self, job_id: str, epoch: int, k: int) -> Path:
         """Return where attempt k of an epoch leaves its complete answer."""
@@ -55,12 +53,14 @@ class SpoolFolder:
 
     def clear(self, job_id: str) -> None:
         """Remove what an ended job left, and a dead process's folder with the last of it."""
-        for answer in self._answers.pop(job_id, ()):
-            answer.unlink(missing_ok=True)
-            for suffix in _BESIDE:
-                answer.with_name(answer.name + suffix).unlink(missing_ok=True)
-            if answer.parent != self._root:
-                _remove_if_empty(answer.parent)
+        answers, adopted = self._answers.pop(job_id, set()), self._adopted.pop(job_id, [])
+        # Most of these names do not exist, for each order: the plain call is the cheap one.
+        paths = [str(answer) + suffix for answer in answers for suffix in ("", *_BESIDE)]
+        for path in [*paths, *map(str, adopted)]:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)  # noqa: PTH108
+        for folder in {left.parent for left in adopted} - {self._root}:
+            _remove_if_empty(folder)
 
     # --- what the dead left ----------------------------------------------------------------
 
@@ -81,7 +81,8 @@ class SpoolFolder:
 
     def adopt(self, job_id: str, files: Iterable[Path]) -> None:
         """Say that a job of a dead process is run here: its end removes these files too."""
-        for path in files:
+        self._adopted[job_id] = list(files)
+        for path in self._adopted[job_id]:
             match = _ANSWER.match(path.name)
             if match is not None:
                 self._answers[job_id].add(path.with_name(match[0]))
