@@ -18,7 +18,7 @@ import shutil
 import signal
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -133,20 +133,12 @@ class App:
         recovered = await self._take_over()
         self.gateway.accepting = True
         await self.upkeep.show()
-        self.background("take over", self._look, pause_s=LOOK_S)
-        self.background("share limits", self.upkeep.share, pause_s=SHARE_S)
-        self.background("show accounts", self.upkeep.show, pause_s=SHOW_S)
-        self.background("probe accounts", self.upkeep.probe, pause_s=self.config.pool.probe_s)
+        background = self._background
+        background.run("take over", self._look, pause_s=LOOK_S)
+        background.run("share limits", self.upkeep.share, pause_s=SHARE_S)
+        background.run("show accounts", self.upkeep.show, pause_s=SHOW_S)
+        background.run("probe accounts", self.upkeep.probe, pause_s=self.config.pool.probe_s)
         return recovered
-
-    def background(
-        self, name: str, work: Callable[[], Awaitable[object]], *, pause_s: float
-    ) -> None:
-        """Do `work` until `stop`, each time `pause_s` seconds after its last end.
-
-        An error is logged and ends that one time only.
-        """
-        self._background.run(name, work, pause_s=pause_s)
 
     async def _look(self) -> None:
         # Who drains must not begin what it will not finish: another process will.

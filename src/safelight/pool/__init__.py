@@ -366,17 +366,14 @@ class Pool:
         eager = [s for s in ready if s.health.share(now) >= self._rng.random()]
         ready = eager or ready
         drawn = self._rng.sample(ready, 2) if len(ready) > 2 else ready
-        return min(drawn, key=lambda state: (self._score(state), self._rng.random()))
+        latency_s = _median(s.latency_s for s in self._states.values())
+        cost = _median(s.cost_micros for s in self._states.values())
+        return min(drawn, key=lambda s: (self._score(s, latency_s, cost), self._rng.random()))
 
-    def _score(self, state: _State) -> float:
+    def _score(self, state: _State, usual_s: float, usual_cost: float) -> float:
         """Return what the next picture meets here in work, failure, time and money."""
-        known = [s for s in self._states.values() if s.latency_s > 0]
-        slowness = cost = 1.0
-        if state.latency_s > 0:
-            slowness = state.latency_s / _median([s.latency_s for s in known])
-        priced = [s.cost_micros for s in self._states.values() if s.cost_micros > 0]
-        if state.cost_micros > 0:
-            cost = state.cost_micros / _median(priced)
+        slowness = state.latency_s / usual_s if state.latency_s > 0 else 1.0
+        cost = state.cost_micros / usual_cost if state.cost_micros > 0 else 1.0
         cap = min(self._cap(state), 1000.0)
         load = (state.in_flight + 1) / cap
         return load * (1 + FAIL_FACTOR * state.health.fail_share) * slowness * cost
@@ -474,5 +471,7 @@ def _none_serves(need: Need) -> Nothing:
     )
 
 
-def _median(values: list[float]) -> float:
-    return sorted(values)[len(values) // 2]
+def _median(values: Iterable[float]) -> float:
+    """Return the median of those that are known; 0 if none is."""
+    known = sorted(value for value in values if value > 0)
+    return known[len(known) // 2] if known else 0.0

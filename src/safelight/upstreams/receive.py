@@ -70,15 +70,7 @@ class Receiver:
         """
         with Spool(self._spool) as file:
             scanner = ReplyScanner(file.write)
-            try:
-                while not scanner.complete:
-                    piece = await answer.read(flowing=scanner.started)
-                    if not piece:
-                        raise truncated()
-                    scanner.feed(piece)
-                document = scanner.document()
-            except ReplyError as error:
-                raise unusable(error, answer, sold=file.size > 0) from error
+            document = await read_document(answer, scanner, file)
             usage = read_usage(document)
             if scanner.picture_bytes:
                 if scanner.images > 1:
@@ -164,6 +156,23 @@ class Receiver:
         self._partials += 1
         if self._on_partial is not None and index < self._partials_wanted:
             self._on_partial(index, slot.keep_as_partial(index))
+
+
+async def read_document(answer: Answer, scanner: ReplyScanner, file: Spool) -> object:
+    """Feed an answer's JSON to its scanner, whose picture goes to `file`; return the rest, parsed.
+
+    Raises:
+        UpstreamError: it is cut short, or cannot be used.
+    """
+    try:
+        while not scanner.complete:
+            piece = await answer.read(flowing=scanner.started)
+            if not piece:
+                raise truncated()
+            scanner.feed(piece)
+        return scanner.document()
+    except ReplyError as error:
+        raise unusable(error, answer, sold=file.size > 0) from error
 
 
 class Slot:

@@ -25,7 +25,14 @@ from safelight.upstreams.event_stream import EventScanner, Frame
 from safelight.upstreams.faults import Setting, read_error
 from safelight.upstreams.http_transport import Answer, not_json, truncated
 from safelight.upstreams.judging import Judge
-from safelight.upstreams.receive import Slot, commit, no_image, read_usage, unusable
+from safelight.upstreams.receive import (
+    Slot,
+    commit,
+    no_image,
+    read_document,
+    read_usage,
+    unusable,
+)
 from safelight.upstreams.reply import (
     Places,
     ReplyError,
@@ -119,15 +126,7 @@ class Receiver:
         """
         with Spool(self._spool) as file:
             scanner = ReplyScanner(file.write, PLACES)
-            try:
-                while not scanner.complete:
-                    piece = await answer.read(flowing=scanner.started)
-                    if not piece:
-                        raise truncated()
-                    scanner.feed(piece)
-                document = scanner.document()
-            except ReplyError as error:
-                raise unusable(error, answer, sold=file.size > 0) from error
+            document = await read_document(answer, scanner, file)
             response = _table(document)
             call = _image_call(_items(response))
             if scanner.picture_bytes and call is not None:
