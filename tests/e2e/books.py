@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelight.app import open_office
+from safelight.office import open_office
 
 
 @dataclass

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safelight.app import App, Office
+from safelight.app import App
 from safelight.clock import ManualClock
 from safelight.config import load_config
+from safelight.office import Office
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 
 from e2e.in_process import InProcess, running
 from safelight import customers
-from safelight.app import Office
+from safelight.office import Office
 
 DAY_S = 24 * 3600
 

@@ -99,6 +99,7 @@ class Bench:
             policy=self.channel,
             deadline=self.clock.monotonic() + deadline_s,
             attempt=attempt,
+            rng=random.Random(5),
         )
         return buying
 

@@ -13,6 +13,7 @@ from safelight import accounts
 from safelight.app import DATABASE_FILE
 from safelight.cli import main
 from safelight.errors import FaultClass, UpstreamError
+from safelight.keyring import Keyring
 
 
 def fault(kind: FaultClass, *, sold: bool | None = False) -> UpstreamError:
@@ -55,6 +56,7 @@ async def test_delivered_pictures_and_revenue_are_those_of_the_ledger(
     await house.close()
 
     (tmp_path / "t.db").rename(tmp_path / DATABASE_FILE)
+    Keyring.load_or_create(tmp_path)
     argv = ["accounts", "--data", str(tmp_path), "--since", "1h", "--json"]
     assert await asyncio.to_thread(main, argv) == 0
     page = msgspec.json.decode(capsys.readouterr().out)

@@ -250,6 +250,6 @@ async def test_a_join_needs_no_room(house: House) -> None:
     first = await house.submit()
     await leave(house, first)
     house.gateway._room.limit = 0
-    house.gateway._min_free_bytes = 2**62
+    house.gateway._acceptance._min_free_bytes = 2**62
     assert (await house.submit(retry_count=1)).request_id == first.request_id
     house.upstream.gate.set()

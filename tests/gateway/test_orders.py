@@ -250,7 +250,7 @@ async def test_a_draining_gateway_takes_nothing_new_and_finishes_what_it_has(
 
 async def test_a_full_disk_is_refused_before_money_is_held(tmp_path: Path) -> None:
     house = await House(tmp_path).open()
-    house.gateway._min_free_bytes = 2**62
+    house.gateway._acceptance._min_free_bytes = 2**62
     with pytest.raises(Unavailable) as refused:
         await house.submit()
     assert refused.value.code == "storage_full"

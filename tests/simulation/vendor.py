@@ -114,6 +114,7 @@ class Shop:
 
     def __post_init__(self) -> None:
         self.clock = LoopClock()
+        self._rng = random.Random(self.seed + 1)
         self.pool = Pool(self.accounts, self.clock, random.Random(self.seed), self.policy)
         self.turns = Turns(self.pool, self.clock)
         self.ends: list[tuple[float, float, JobFailure | None, str]] = []
@@ -141,6 +142,7 @@ class Shop:
             policy=self.channel,
             deadline=began + deadline_s,
             attempt=lambda lease: self._attempt(lease, began + deadline_s),
+            rng=self._rng,
         )
         failure = None
         try:

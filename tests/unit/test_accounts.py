@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from attempt_books import PRICE, VIP, AttemptBooks
 from safelight import accounts, attempts
 from safelight.accounts import AccountBook, Tally
 from safelight.clock import ManualClock
+from safelight.db.schema import migrations
 from safelight.types import Usage
 
 
@@ -210,11 +210,9 @@ async def test_durations_are_kept_to_about_a_hundredth(
 
 def test_attempts_from_before_the_figures_get_channel_and_price_of_their_jobs() -> None:
     """The migration fills what older versions did not write; costs stay unknown."""
-    folder = files("safelight.db") / "migrations" / "sqlite"
-    scripts = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    before = [script.read_text() for script in scripts if script.name < "0003"]
+    spine, pool, costs, *_ = migrations("sqlite")
     db = sqlite3.connect(":memory:")
-    db.executescript("\n".join(before))
+    db.executescript(spine.sql + pool.sql)
     db.execute(
         "INSERT INTO job (id, request_id, customer_id, key_id, n, channel, size, state, request, "
         "size_plan, price_micros, reserve_id, epoch, deadline_at, created_at) VALUES "
@@ -225,7 +223,7 @@ def test_attempts_from_before_the_figures_get_channel_and_price_of_their_jobs() 
         "INSERT INTO attempt (job_id, epoch, k, account, limiter_group, sent_at) "
         "VALUES ('job_1', 1, 1, 'a', 'g', 0)"
     )
-    db.executescript((folder / "0003_costs.sql").read_text())
+    db.executescript(costs.sql)
     row = db.execute("SELECT channel, price_micros, vendor_cost_micros, usage FROM attempt")
     assert row.fetchall() == [("gpt-image-2", 30_000, None, None)]
     db.close()

@@ -96,7 +96,7 @@ class _UnreadKeys(Mapping[str, str]):
 
 
 async def _read(data: Path, window_s: float | None) -> AccountBook:
-    from safelight.app import open_office  # noqa: PLC0415 - the other commands start without it
+    from safelight.office import open_office  # noqa: PLC0415 - the other commands start without it
 
     async with open_office(data) as office:
         return await office.account_book(window_s)

@@ -119,15 +119,15 @@ LoadConfig = Callable[[Path | None, Path], Config]
 
 
 def _open_office(data_dir: Path) -> AbstractAsyncContextManager[Office]:
-    from safelight import app  # noqa: PLC0415 - see the module docstring
+    from safelight import office  # noqa: PLC0415 - see the module docstring
 
-    return app.open_office(data_dir)
+    return office.open_office(data_dir)
 
 
 def _serve(config: Config, on_ready: Callable[[ServerInfo], None]) -> int:
-    from safelight import app  # noqa: PLC0415 - see the module docstring
+    from safelight import serving  # noqa: PLC0415 - see the module docstring
 
-    return app.serve(config, on_ready=on_ready)
+    return serving.serve(config, on_ready=on_ready)
 
 
 def _load_config(path: Path | None, data_dir: Path) -> Config:
@@ -149,14 +149,14 @@ class Services:
 
 
 def require_books(data: Path) -> None:
-    """Refuse a folder without a database, which a slip in --data would otherwise make there.
+    """Refuse a folder without keys and books, which a slip in --data would otherwise make there.
 
     Raises:
         CliError: it is no gateway's data folder (exit code 2).
     """
-    from safelight.app import DATABASE_FILE  # noqa: PLC0415 - see the module docstring
+    from safelight.keyring import FILE_NAME  # noqa: PLC0415 - see the module docstring
 
-    if not (data / DATABASE_FILE).is_file():
+    if not (data / FILE_NAME).is_file():
         missing = f"the folder {data} holds no gateway's data"
         raise CliError(
             missing if data.is_dir() else f"there is no data folder {data}",

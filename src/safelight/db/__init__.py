@@ -16,7 +16,10 @@ Row = Mapping[str, Any]
 
 
 class UniqueViolation(Exception):
-    """A unique index refused a row: somebody else was first, or it is a re-run."""
+    """A unique index refused a row: somebody else was first, or it is a re-run.
+
+    Work that meets it must end: Postgres does nothing more in that transaction.
+    """
 
 
 class Transaction(Protocol):
@@ -37,6 +40,13 @@ class Transaction(Protocol):
         """Run one statement and return its rows."""
         ...
 
+    def lock(self, name: str) -> None:
+        """Keep other transactions that lock this name waiting until this one ends.
+
+        For what a guard in a WHERE cannot say, such as counting rows before inserting one.
+        """
+        ...
+
 
 class Database(Protocol):
     """Durable tables."""
@@ -44,7 +54,10 @@ class Database(Protocol):
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one durable transaction; when this returns it has survived a crash.
 
-        An exception of `work` rolls back its changes alone and is raised here.
+        It takes effect once, also where the answer to a commit is lost; but it may be called
+        several times before (Postgres asks to repeat what met another transaction), so it changes
+        nothing but the database. An exception of `work` rolls back its changes alone and is raised
+        here.
 
         Raises:
             Unavailable: the database is busy, full or closed; nothing was written.

@@ -10,18 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
-import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
 from safelight.clock import Clock
 from safelight.db import Row, Transaction, UniqueViolation
+from safelight.db.schema import migrations
 from safelight.errors import ShuttingDown, Unavailable
 
 T = TypeVar("T")
@@ -56,6 +55,9 @@ class SqliteTransaction:
         """Run one statement and return its rows."""
         rows: list[Row] = self._run(sql, params).fetchall()
         return rows
+
+    def lock(self, name: str) -> None:
+        """Do nothing: one transaction writes at a time, over all processes."""
 
     def _run(self, sql: str, params: Mapping[str, Any] | None) -> sqlite3.Cursor:
         try:
@@ -260,21 +262,15 @@ def _migrate(connection: sqlite3.Connection, now_ms: int) -> None:
         "CREATE TABLE IF NOT EXISTS migration "
         "(version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at INTEGER NOT NULL) STRICT"
     )
-    folder = files("safelight.db") / "migrations" / "sqlite"
-    scripts = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    for script in scripts:
-        match = re.match(r"(\d+)_(\w+)\.sql$", script.name)
-        if match is None:
-            continue
-        version, name = int(match[1]), match[2]
+    for step in migrations("sqlite"):
         # The check runs inside the write lock: two processes may start on one folder.
         connection.execute("BEGIN IMMEDIATE")
         done = connection.execute(
-            "SELECT 1 FROM migration WHERE version = ?", (version,)
+            "SELECT 1 FROM migration WHERE version = ?", (step.version,)
         ).fetchone()
         connection.execute("COMMIT")
         if done is None:
-            _apply(connection, script.read_text(), version, name, now_ms)
+            _apply(connection, step.sql, step.version, step.name, now_ms)
 
 
 def _apply(connection: sqlite3.Connection, sql: str, version: int, name: str, now_ms: int) -> None:

@@ -1,24 +1,24 @@
 """The verb: accept an order, run its jobs, give out the results.
 
-Owns all control flow between a parsed request and its answer; knows no HTTP. `joining` decides what
-is a retry, `running` brings one job to its end, `recovery` continues what a dead process left,
-`following` waits for jobs that run in another process, `reading` answers questions.
+Owns all control flow between a parsed request and its answer; knows no HTTP. `acceptance` makes an
+order durable, `joining` decides what is a retry, `running` brings one job to its end, `recovery`
+continues what a dead process left, `following` waits for jobs that run in another process,
+`reading` answers questions.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from safelight import jobs, ledger
-from safelight.db import Transaction, UniqueViolation
+from safelight import jobs
+from safelight.db import Transaction
 from safelight.errors import DeadlineExceeded, ShuttingDown, Unavailable
 from safelight.gateway import joining
+from safelight.gateway.acceptance import Acceptance
 from safelight.gateway.calling import Answer
 from safelight.gateway.following import Following
 from safelight.gateway.orders import Caller, Event, Order
@@ -36,8 +36,6 @@ __all__ = ["Attachment", "Gateway"]
 
 log = logging.getLogger("safelight.gateway")
 
-WATERMARK_LIFE_S = 5.0
-"""How long a look at the free disk space counts."""
 FIRST_GUESS_S = 20.0
 """How long a picture takes while none has been measured."""
 COME_AGAIN_MIN_S, COME_AGAIN_MAX_S = 1.0, 60.0
@@ -80,18 +78,19 @@ class Gateway(Reading):
     ) -> None:
         super().__init__(parts.db, parts.clock, pepper)
         self._parts = parts
-        self._processes = processes
-        self._owner = processes.owner
         self._max_file_bytes = max_file_bytes
-        self._min_free_bytes = min_free_bytes
         self._watch = Watch(parts.spool.clear)
         self._following = Following(parts.db, self._watch)
         self._turns = Turns(parts.pool, parts.clock)
         self._room = Room(max_in_flight)
-        self._detached = asyncio.Event()
+        self._acceptance = Acceptance(
+            parts,
+            processes=processes,
+            room=self._room,
+            min_free_bytes=min_free_bytes,
+            start=lambda job: self.start(job, live=True),
+        )
         self._tasks: set[asyncio.Task[None]] = set()
-        self._free_checked_at = float("-inf")
-        self._free_bytes = 0
         self.accepting = False
 
     @property
@@ -148,156 +147,7 @@ class Gateway(Reading):
         request = self.check(request, given=given, stream=stream)
         if not self.accepting:
             raise ShuttingDown
-        await self._look_at_the_disk()
-        digest = joining.fingerprint(request, caller.route)
-        # Shielded: between the commit and the start of its jobs an order must not be cancelled.
-        return await asyncio.shield(self._place_or_wait(request, caller, digest))
-
-    async def _place_or_wait(self, request: ImageRequest, caller: Caller, digest: bytes) -> Order:
-        """Place an order; a retry gives the old connection a moment to be seen closing."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + joining.JOIN_GRACE_S
-        while (left := until - loop.time()) > 0:
-            self._detached.clear()
-            with contextlib.suppress(joining.Busy):
-                return await self._place(request, caller, digest, patient=True)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._detached.wait(), min(left, joining.JOIN_LOOK_S))
-        # A proxy may keep the old connection open for ever.
-        return await self._place(request, caller, digest, patient=False)
-
-    async def _place(
-        self, request: ImageRequest, caller: Caller, digest: bytes, *, patient: bool
-    ) -> Order:
-        quote = self.quote(request)
-
-        placed: list[Order] = []
-
-        def work(tx: Transaction) -> Order:
-            order = self._join_or_insert(tx, request, caller, digest, quote, patient=patient)
-            placed.append(order)
-            return order
-
-        try:
-            order = await self._parts.db.write(work)
-        except UniqueViolation:
-            # Another process inserted the same Idempotency-Key a moment ago: join that one.
-            order = await self._parts.db.write(work)
-        except Unavailable:
-            # The commit failed: what the work had taken room for does not exist.
-            self._room.forget(
-                {job.id for order in placed for job in order.jobs if not order.joined}
-            )
-            raise
-        if not order.joined:
-            for job in order.jobs:
-                self.start(job, live=True)
-        return order
-
-    def _join_or_insert(
-        self,
-        tx: Transaction,
-        request: ImageRequest,
-        caller: Caller,
-        digest: bytes,
-        quote: Quote,
-        *,
-        patient: bool,
-    ) -> Order:
-        order, retry_of = None, None
-        if caller.idempotency_key is not None:
-            order, retry_of = joining.by_key(
-                tx, caller, digest, now_ms=tx.now_ms, owner=self._owner
-            )
-        elif caller.retry_count > 0:
-            order, retry_of = joining.by_retry_count(
-                tx,
-                caller,
-                digest,
-                now_ms=tx.now_ms,
-                owner=self._owner,
-                alive=self._processes.alive,
-                patient=patient,
-            )
-        if order is not None:
-            return order
-        self._refuse_on_a_full_disk()
-        row = jobs.RequestRow(
-            id=f"req_{secrets.token_hex(12)}",
-            customer_id=caller.customer_id,
-            key_id=caller.key_id,
-            route=caller.route,
-            fingerprint=digest,
-            idempotency_key=caller.idempotency_key,
-            retry_of=retry_of,
-            retry_count=caller.retry_count,
-            attached_by=self._owner,
-            attached_until=joining.waits_until(caller, tx.now_ms),
-            n=request.n,
-            created_at=tx.now_ms,
-            delivered_at=None,
-        )
-        jobs.insert_request(tx, row)
-        for n in range(request.n):
-            self._insert_job(tx, row, n, request, quote, deadline_at=caller.deadline_at)
-        order = Order(
-            request_id=row.id, jobs=jobs.jobs_of(tx, row.id), retry_count=caller.retry_count
-        )
-        self._room.take({job.id for job in order.jobs})
-        return order
-
-    def _insert_job(
-        self,
-        tx: Transaction,
-        row: jobs.RequestRow,
-        n: int,
-        request: ImageRequest,
-        quote: Quote,
-        *,
-        deadline_at: int | None,
-    ) -> None:
-        """Hold the price of one image and insert its job, leased to this process.
-
-        Its deadline is the caller's, but at most the channel's cap away.
-        """
-        job_id, reserve_id = f"job_{secrets.token_hex(12)}", f"tr_{secrets.token_hex(12)}"
-        ledger.reserve(
-            tx,
-            transfer_id=reserve_id,
-            customer_id=row.customer_id,
-            job_id=job_id,
-            amount_micros=quote.price_micros,
-            actor=f"key:{row.key_id}",
-        )
-        policy = self._parts.channels.get(request.channel)
-        cap_at = tx.now_ms + round(policy.deadline_s * 1000)
-        jobs.insert_job(
-            tx,
-            job_id=job_id,
-            request=row,
-            n=n,
-            order=request,
-            size_plan=quote.size_plan,
-            price_micros=quote.price_micros,
-            reserve_id=reserve_id,
-            lease_owner=self._owner,
-            deadline_at=cap_at if deadline_at is None else min(cap_at, deadline_at),
-        )
-
-    async def _look_at_the_disk(self) -> None:
-        now = self._parts.clock.monotonic()
-        if now - self._free_checked_at > WATERMARK_LIFE_S:
-            # The answer before its time: whoever comes meanwhile looks for himself.
-            self._free_bytes = await self._parts.storage.free_bytes()
-            self._free_checked_at = now
-
-    def _refuse_on_a_full_disk(self) -> None:
-        """Refuse what would start new jobs; a retry that joins needs no room."""
-        if self._free_bytes < self._min_free_bytes:
-            raise Unavailable(
-                "The gateway's disk is nearly full; nothing new is accepted. Tell your operator.",
-                code="storage_full",
-            )
+        return await self._acceptance.accept(request, caller)
 
     # --- running ---------------------------------------------------------------------------
 
@@ -367,7 +217,7 @@ class Gateway(Reading):
             # The answer is out already; at worst a retry waits for the grace, or buys anew.
             log.exception("delivery not noted", extra={"request_id": order.request_id})
         if not delivered:
-            self._detached.set()
+            self._acceptance.look_again()
 
     async def wait(self, order: Order, *, timeout_s: float | None = None) -> tuple[Job, ...]:
         """Return the order's jobs when all have ended.

@@ -12,7 +12,7 @@ second one starts on another group, while the first is kept, and the first compl
 from __future__ import annotations
 
 import asyncio
-import secrets
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -65,9 +65,10 @@ class Buying(Generic[A]):
         deadline: of the job, on the clock's monotonic seconds.
         attempt: makes one attempt; returns a complete answer, or raises UpstreamError or Blocked.
             It hands the lease back itself.
+        rng: draws the pauses between attempts.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (everything a purchase depends on, given by name)
         self,
         *,
         pool: Pool,
@@ -78,6 +79,7 @@ class Buying(Generic[A]):
         policy: ChannelConfig,
         deadline: float,
         attempt: Callable[[Lease], Awaitable[A]],
+        rng: random.Random,
     ) -> None:
         self._pool = pool
         self._turns = turns
@@ -87,6 +89,7 @@ class Buying(Generic[A]):
         self._policy = policy
         self._deadline = deadline
         self._attempt = attempt
+        self._rng = rng
         self._running: dict[asyncio.Task[A], _Running] = {}
         self._tried: set[str] = set()
         self._made = 0
@@ -293,4 +296,4 @@ class Buying(Generic[A]):
             return
         ceiling = min(BACKOFF_FIRST_S * 2**exponent, BACKOFF_MAX_S)
         left = self._deadline - self._clock.monotonic()
-        await asyncio.sleep(max(0.0, min(secrets.randbelow(1000) / 1000 * ceiling, left)))
+        await asyncio.sleep(max(0.0, min(self._rng.random() * ceiling, left)))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from safelight import images
@@ -45,6 +46,12 @@ class Parts:
     clock: Clock
     margins: MarginWatch
     refusals: Refusals
+    rng: random.Random = field(default_factory=random.SystemRandom)
+    """Where ids and pauses come from; a simulation gives one with a seed."""
+
+    def new_id(self, prefix: str) -> str:
+        """Return a new id, with 96 random bits."""
+        return f"{prefix}_{self.rng.getrandbits(96):024x}"
 
     async def write(
         self, work: Callable[[Transaction], T], *, job_id: str, tries: float = WRITE_TRIES

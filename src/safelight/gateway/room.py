@@ -8,6 +8,7 @@ loop when a job's run ends.
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 
 from safelight.errors import Unavailable
 
@@ -20,21 +21,21 @@ class Room:
         self._lock = threading.Lock()
         self._taken: set[str] = set()
 
-    def take(self, job_ids: set[str]) -> None:
-        """Make room for new jobs.
+    def take(self, job_ids: Collection[str]) -> None:
+        """Make room for new jobs; for those that have it already, again.
 
         Raises:
             Unavailable: there is none; nothing was taken.
         """
         with self._lock:
-            if len(self._taken) + len(job_ids) > self.limit:
+            if len(self._taken.union(job_ids)) > self.limit:
                 raise Unavailable(
                     "The gateway has as many jobs in flight as it may; send the request again.",
                     code="too_many_in_flight",
                     retry_after_s=5,
                     should_retry=True,
                 )
-            self._taken |= job_ids
+            self._taken.update(job_ids)
 
     def occupy(self, job_id: str) -> None:
         """Count a job that runs, also one that an earlier process left."""
@@ -46,7 +47,7 @@ class Room:
         with self._lock:
             self._taken.discard(job_id)
 
-    def forget(self, job_ids: set[str]) -> None:
+    def forget(self, job_ids: Collection[str]) -> None:
         """Give back what was taken for jobs that were not inserted after all."""
         with self._lock:
-            self._taken -= job_ids
+            self._taken.difference_update(job_ids)

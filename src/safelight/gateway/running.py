@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import secrets
 from pathlib import Path
 
 import msgspec
@@ -129,6 +128,7 @@ class Run:
             policy=self._policy,
             deadline=self._deadline,
             attempt=attempt,
+            rng=parts.rng,
         )
         return buying
 
@@ -231,7 +231,7 @@ class Run:
 
     async def _settle(self, answer: Answer, blob: BlobRef) -> None:
         """Image row, job completed and settle in one transaction; a lost race changes nothing."""
-        image_id, transfer_id = secrets.token_hex(16), f"tr_{secrets.token_hex(12)}"
+        image_id, transfer_id = f"{self._parts.rng.getrandbits(128):032x}", self._parts.new_id("tr")
         job = self._job
 
         def end(tx: Transaction) -> Job | None:
@@ -270,7 +270,7 @@ class Run:
             log.warning("margin below the alarm", extra=msgspec.structs.asdict(alarm))
 
     async def _release(self, failure: JobFailure) -> None:
-        transfer_id = f"tr_{secrets.token_hex(12)}"
+        transfer_id = self._parts.new_id("tr")
         job = self._job
 
         def end(tx: Transaction) -> Job | None:

@@ -1,5 +1,8 @@
 -- The spine: customers and keys, money, requests and jobs.
 -- Times are wall-clock milliseconds; money is integer micro-dollars.
+--
+-- Migrations are written once, in SQLite's words; safelight.db.migrations gives Postgres its own words for the same
+-- things, and leaves out what stands between "only sqlite {" or "only postgresql {" and "}" for the other.
 
 CREATE TABLE customer (
   id          TEXT PRIMARY KEY,
@@ -55,10 +58,18 @@ CREATE UNIQUE INDEX one_resolution ON transfer(reserve_id) WHERE reserve_id IS N
 CREATE UNIQUE INDEX one_reserve    ON transfer(job_id)     WHERE kind = 'reserve';
 CREATE UNIQUE INDEX one_refund     ON transfer(refund_of)  WHERE refund_of IS NOT NULL;
 CREATE INDEX transfer_by_customer  ON transfer(customer_id, seq);
+-- only sqlite {
 CREATE TRIGGER transfer_no_update BEFORE UPDATE ON transfer
 BEGIN SELECT RAISE(ABORT, 'transfers are append-only'); END;
 CREATE TRIGGER transfer_no_delete BEFORE DELETE ON transfer
 BEGIN SELECT RAISE(ABORT, 'transfers are append-only'); END;
+-- }
+-- only postgresql {
+CREATE FUNCTION transfer_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'transfers are append-only'; END $$;
+CREATE TRIGGER transfer_no_change BEFORE UPDATE OR DELETE OR TRUNCATE ON transfer
+FOR EACH STATEMENT EXECUTE FUNCTION transfer_is_append_only();
+-- }
 
 CREATE TABLE request (
   id              TEXT PRIMARY KEY,
@@ -94,8 +105,7 @@ CREATE TABLE job (
   price_micros     INTEGER NOT NULL CHECK (price_micros >= 0),
   reserve_id       TEXT NOT NULL REFERENCES transfer(id),
   epoch            INTEGER NOT NULL,            -- raised whenever a process takes the job
-  lease_owner      TEXT,
-  lease_expires_at INTEGER,
+  lease_owner      TEXT,                        -- a row of `process`, while it lives
   deadline_at      INTEGER NOT NULL,
   created_at       INTEGER NOT NULL,
   started_at       INTEGER,
