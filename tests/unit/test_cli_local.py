@@ -70,7 +70,7 @@ class BookOffice:
 @pytest.fixture(autouse=True)
 def in_folder_with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "safelight.db").touch()
+    (tmp_path / "data" / "secrets.json").touch()
     monkeypatch.chdir(tmp_path)
     for name in ("SAFELIGHT_DATA", "SAFELIGHT_CONFIG"):
         monkeypatch.delenv(name, raising=False)
