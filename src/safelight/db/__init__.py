@@ -22,6 +22,22 @@ class UniqueViolation(Exception):
     """
 
 
+class SchemaTooNew(Exception):
+    """A newer safelight has migrated this database; nothing was changed.
+
+    Attributes:
+        found: the version of its schema.
+        known: the newest version that this program knows.
+    """
+
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(
+            f"its schema has version {found}, this safelight knows up to {known}; upgrade safelight"
+        )
+        self.found = found
+        self.known = known
+
+
 class Transaction(Protocol):
     """One open transaction."""
 
@@ -44,6 +60,13 @@ class Transaction(Protocol):
         """Keep other transactions that lock this name waiting until this one ends.
 
         For what a guard in a WHERE cannot say, such as counting rows before inserting one.
+        """
+        ...
+
+    def number_on(self, table: str, column: str) -> None:
+        """Let a column that the database numbers go on after its largest value.
+
+        For rows that came with their numbers from elsewhere.
         """
         ...
 

@@ -43,10 +43,11 @@ COPIED = (
     Table("attempt", ("job_id", "epoch", "k")),
     Table("image", ("id",)),
     Table("limiter", ("name",)),
+    Table("finding", ("customer_id", "mark")),
 )
 """Rows that others refer to come first; a settle or release comes after its reserve by `seq`."""
 
-LEFT_BEHIND = frozenset({"account_state", "commit_mark", "migration", "process"})
+LEFT_BEHIND = frozenset({"account_state", "commit_mark", "migration", "process", "verification"})
 """What is made anew by the processes that serve the target."""
 
 
@@ -153,6 +154,7 @@ def _write(tx: Transaction, pages: _Pages) -> dict[str, int]:
     for table, row in later:
         where = " AND ".join(f"{name} = :{name}" for name in table.key)
         tx.execute(f"UPDATE {table.name} SET {table.later} = :value WHERE {where}", row)
+    tx.number_on("transfer", "seq")
     return counts
 
 

@@ -12,8 +12,9 @@ CREATE TABLE process (
 -- One row for each transaction that writes, inserted just before its commit: whether it is there decides what became of a
 -- commit whose answer was lost with the connection. Rows of a few minutes' age are removed.
 CREATE TABLE commit_mark (
-  id TEXT PRIMARY KEY,
-  at INTEGER NOT NULL
+  id   TEXT PRIMARY KEY,
+  at   INTEGER NOT NULL,
+  void INTEGER NOT NULL                        -- 1: left by who asked; that transaction can never commit any more
 ) STRICT;
 CREATE INDEX commit_mark_by_time ON commit_mark(at);
 -- }

@@ -1,0 +1,72 @@
+"""Databases for every test that asks for one: a file, or a real Postgres with one server a session.
+
+Args of the fixtures: `postgres_url` is a fresh database with the newest schema and no rows;
+`any_db` is an open Database, once on SQLite and once on Postgres.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+import postgres
+from safelight.clock import ManualClock
+from safelight.db import Database, address
+from safelight.db.postgres import PostgresDatabase
+from safelight.db.postgres_opening import prepare
+from safelight.db.sqlite import SqliteDatabase
+
+# No test may meet the books that the developer's environment names.
+os.environ.pop(address.VARIABLE, None)
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> Iterator[str]:
+    """The server's database `postgres`; the server does not fsync."""
+    with postgres.any_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server_url: str) -> str:
+    """Name of a database with the newest schema, to copy from."""
+    url = postgres.create_database(postgres_server_url)
+    prepare(url)
+    return url.partition("?")[0].rsplit("/", 1)[1]
+
+
+@pytest.fixture
+def postgres_url(postgres_server_url: str, postgres_template: str) -> Iterator[str]:
+    """A fresh database with the newest schema and no rows."""
+    url = postgres.create_database(postgres_server_url, postgres_template)
+    yield url
+    postgres.drop_database(url, postgres_server_url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Empty for the file in the data folder, or a fresh Postgres: run the test on both."""
+    url: str = "" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.campaign)])
+def database_url_seldom(request: pytest.FixtureRequest) -> str:
+    """The same, with Postgres in the campaign alone: for many tests of one kind."""
+    url: str = "" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+async def any_db(database_url: str, tmp_path: Path) -> AsyncIterator[Database]:
+    """An open database of each kind, with a ManualClock of its own."""
+    db: Database = (
+        PostgresDatabase(database_url, ManualClock())
+        if database_url
+        else SqliteDatabase(tmp_path / "any.db", ManualClock())
+    )
+    yield db
+    await db.close()
