@@ -17,7 +17,7 @@ import msgspec
 
 from safelight.db import Transaction, UniqueViolation
 from safelight.errors import AuthenticationFailed
-from safelight.types import Identity
+from safelight.types import BudgetState, Identity, LimitChange
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _PREFIX = "sl_live_"
@@ -25,7 +25,10 @@ _ID_CHARS, _SECRET_CHARS, _SUM_CHARS = 8, 32, 6
 
 
 class KeyInfo(msgspec.Struct, frozen=True):
-    """A key as lists show it; `balance_micros` is its customer's available money."""
+    """A key as lists show it; `balance_micros` is its customer's available money.
+
+    Of the limits None is the configuration's default, 0 no limit; whoever lists adds the budgets.
+    """
 
     id: str
     customer: str
@@ -34,6 +37,18 @@ class KeyInfo(msgspec.Struct, frozen=True):
     created_at: int
     revoked_at: int | None
     balance_micros: int
+    credit_line_micros: int = 0
+    requests_per_minute: int | None = None
+    max_in_flight: int | None = None
+    budgets: tuple[BudgetState, ...] = ()
+    frozen_at: int | None = None
+
+
+class KeyLimits(msgspec.Struct, frozen=True):
+    """A key's own limits; None is the configuration's default, 0 no limit."""
+
+    requests_per_minute: int | None
+    max_in_flight: int | None
 
 
 class NameTaken(Exception):
@@ -141,11 +156,43 @@ def revoke_key(tx: Transaction, key_id: str) -> bool:
     )
 
 
+def limits_of(tx: Transaction, key_id: str) -> KeyLimits:
+    """Return a key's own limits; those of a key that is not there are the defaults."""
+    row = tx.one(
+        "SELECT requests_per_minute, max_in_flight FROM api_key WHERE id = :id", {"id": key_id}
+    )
+    if row is None:
+        return KeyLimits(None, None)
+    return KeyLimits(row["requests_per_minute"], row["max_in_flight"])
+
+
+def change_limits(tx: Transaction, key_id: str, change: LimitChange) -> None:
+    """Change how fast a key may ask, as far as `change` says; budgets are not this table's."""
+    for column in ("requests_per_minute", "max_in_flight"):
+        value = getattr(change, column)
+        if value is not msgspec.UNSET:
+            tx.execute(
+                f"UPDATE api_key SET {column} = :value WHERE id = :id",
+                {"value": value, "id": key_id},
+            )
+
+
+def customer_of_key(tx: Transaction, key_id: str) -> str | None:
+    """Return the id of the customer of a key in use, or None."""
+    row = tx.one(
+        "SELECT customer_id FROM api_key WHERE id = :id AND revoked_at IS NULL", {"id": key_id}
+    )
+    return None if row is None else str(row["customer_id"])
+
+
 def list_keys(tx: Transaction) -> list[KeyInfo]:
     """Return every key, oldest first."""
     rows = tx.all(
         "SELECT k.id, c.name AS customer, k.name, k.last4, k.created_at, k.revoked_at, "
-        "b.posted_micros - b.held_micros AS balance_micros FROM api_key k "
+        "k.requests_per_minute, k.max_in_flight, "
+        "b.posted_micros - b.held_micros AS balance_micros, "
+        "CASE WHEN b.floor_micros < 0 THEN -b.floor_micros ELSE 0 END AS credit_line_micros, "
+        "b.frozen_at FROM api_key k "
         "JOIN customer c ON c.id = k.customer_id JOIN balance b ON b.customer_id = c.id "
         "ORDER BY k.created_at, k.id"
     )
