@@ -14,7 +14,7 @@ import hashlib
 from typing import Any
 
 from safelight.db import Row, Transaction, UniqueViolation
-from safelight.errors import InsufficientBalance
+from safelight.errors import CustomerFrozen, InsufficientBalance, SafelightError
 from safelight.types import Balance, Micros
 
 GENESIS = bytes(32)
@@ -80,18 +80,16 @@ def reserve(
     """Hold the price of one job.
 
     Raises:
+        CustomerFrozen: the customer's admissions are stopped; nothing was written.
         InsufficientBalance: posted - held - floor does not cover it; nothing was written.
     """
     changed = tx.execute(
         "UPDATE balance SET held_micros = held_micros + :amount WHERE customer_id = :customer "
-        "AND posted_micros - held_micros - floor_micros >= :amount",
+        "AND posted_micros - held_micros - floor_micros >= :amount AND frozen_at IS NULL",
         {"amount": amount_micros, "customer": customer_id},
     )
     if changed == 0:
-        raise InsufficientBalance(
-            "The balance does not cover this request; ask your operator for a top-up "
-            "(GET /v1/billing/balance shows what is available)."
-        )
+        raise _refusal(tx, customer_id)
     _append(
         tx,
         id=transfer_id,
@@ -187,6 +185,32 @@ def adjust(
     )
 
 
+def hold_still(tx: Transaction, customer_id: str) -> None:
+    """Keep the customer's balance from changing until this transaction ends; change nothing.
+
+    Raises:
+        LookupError: no such customer.
+    """
+    _move(tx, customer_id, posted=0)
+
+
+def set_credit_line(tx: Transaction, customer_id: str, line_micros: Micros) -> None:
+    """Let the customer owe at most `line_micros`; 0 is prepaid.
+
+    Raises:
+        WouldOverdraw: more than that is owed or held already; nothing was changed.
+        LookupError: no such customer.
+    """
+    changed = tx.execute(
+        "UPDATE balance SET floor_micros = :floor WHERE customer_id = :customer "
+        "AND posted_micros - held_micros >= :floor",
+        {"floor": -line_micros, "customer": customer_id},
+    )
+    if not changed:
+        balance(tx, customer_id)
+        raise WouldOverdraw(f"more than {line_micros} micro-dollars are owed or held")
+
+
 def balance(tx: Transaction, customer_id: str) -> Balance:
     """Return what the customer has, what is held, and what can be spent.
 
@@ -194,13 +218,15 @@ def balance(tx: Transaction, customer_id: str) -> Balance:
         LookupError: no such customer.
     """
     row = tx.one(
-        "SELECT posted_micros, held_micros FROM balance WHERE customer_id = :customer",
+        "SELECT posted_micros, held_micros, floor_micros FROM balance "
+        "WHERE customer_id = :customer",
         {"customer": customer_id},
     )
     if row is None:
         raise LookupError(f"no customer has the id {customer_id}")
     posted, held = row["posted_micros"], row["held_micros"]
-    return Balance(posted, held, posted - held)
+    # A floor above zero would be money that must stay: no line of credit.
+    return Balance(posted, held, posted - held, max(0, -row["floor_micros"]))
 
 
 def signed_amount(transfer: Row) -> Micros:
@@ -261,46 +287,72 @@ def transfers(
     )
 
 
-def verify(tx: Transaction) -> list[str]:
-    """Check the ledger against itself and return what is wrong, in words; empty means sound.
+def story(tx: Transaction, reserve_id: str) -> list[Row]:
+    """Return a reserve, what resolved it and the refund of that, as far as they exist.
 
-    Posted and held equal the sum of their transfers, every running balance is right, no balance is
-    under its floor, and each customer's hash chain is unbroken.
+    Each is found by the unique index that makes it the only one.
     """
-    return [
-        f"customer {row['customer_id']}: {fault}"
-        for row in tx.all("SELECT * FROM balance")
-        for fault in _verify_customer(tx, row)
+    reserved = tx.all("SELECT * FROM transfer WHERE id = :id", {"id": reserve_id})
+    resolved = tx.all("SELECT * FROM transfer WHERE reserve_id = :id", {"id": reserve_id})
+    refunded = [
+        row
+        for settled in resolved
+        for row in tx.all("SELECT * FROM transfer WHERE refund_of = :id", {"id": settled["id"]})
     ]
+    return [*reserved, *resolved, *refunded]
 
 
-def _verify_customer(tx: Transaction, balance_row: Row) -> list[str]:
-    faults = []
-    posted, held, chain = 0, {}, GENESIS
-    rows = tx.all(
-        "SELECT * FROM transfer WHERE customer_id = :customer ORDER BY seq",
-        {"customer": balance_row["customer_id"]},
+def posted_before(tx: Transaction, customer_id: str, before_ms: int) -> Micros:
+    """Return what a customer's transfers made before a moment (ms since 1970) add up to."""
+    row = tx.one(
+        "SELECT CAST(COALESCE(SUM(CASE WHEN kind = 'settle' THEN -amount_micros "
+        "WHEN kind IN ('topup', 'refund') THEN amount_micros "
+        "WHEN kind = 'adjust' AND credit = customer_id THEN amount_micros "
+        "WHEN kind = 'adjust' THEN -amount_micros ELSE 0 END), 0) AS BIGINT) AS posted "
+        "FROM transfer WHERE customer_id = :customer AND created_at < :before",
+        {"customer": customer_id, "before": before_ms},
     )
-    for row in rows:
-        posted += signed_amount(row)
-        if row["kind"] == "reserve":
-            held[row["id"]] = row["amount_micros"]
-        elif row["reserve_id"] is not None and held.pop(row["reserve_id"], None) is None:
-            faults.append(f"transfer {row['id']} resolves a reserve that is not open")
-        if row["balance_micros"] != posted:
-            faults.append(f"transfer {row['id']} says {row['balance_micros']}, sum is {posted}")
-        if row["prev_hash"] != chain or row["hash"] != _digest(dict(row)):
-            faults.append(f"transfer {row['id']} breaks the hash chain")
-        chain = row["hash"]
-    if chain != balance_row["chain"]:
-        faults.append("the newest transfer is not the head of the hash chain")
-    if posted != balance_row["posted_micros"]:
-        faults.append(f"posted is {balance_row['posted_micros']}, transfers say {posted}")
-    if sum(held.values()) != balance_row["held_micros"]:
-        faults.append(f"held is {balance_row['held_micros']}, transfers say {sum(held.values())}")
-    if posted - sum(held.values()) < balance_row["floor_micros"]:
-        faults.append("available is below the floor")
-    return faults
+    assert row is not None, "a sum without GROUP BY has one row"
+    posted: Micros = row["posted"]
+    return posted
+
+
+def freeze(tx: Transaction, customer_id: str, reason: str) -> bool:
+    """Stop a customer's admissions; what runs goes on and ends. False: they were stopped before."""
+    return bool(
+        tx.execute(
+            "UPDATE balance SET frozen_at = :now, frozen_reason = :reason "
+            "WHERE customer_id = :customer AND frozen_at IS NULL",
+            {"customer": customer_id, "now": tx.now_ms, "reason": reason},
+        )
+    )
+
+
+def unfreeze(tx: Transaction, customer_id: str) -> bool:
+    """Let a customer order again; False: nothing stood in the way."""
+    return bool(
+        tx.execute(
+            "UPDATE balance SET frozen_at = NULL, frozen_reason = NULL "
+            "WHERE customer_id = :customer AND frozen_at IS NOT NULL",
+            {"customer": customer_id},
+        )
+    )
+
+
+def _refusal(tx: Transaction, customer_id: str) -> SafelightError:
+    """Tell why a reserve was refused; only who is refused pays for the second look."""
+    row = tx.one(
+        "SELECT frozen_at FROM balance WHERE customer_id = :customer", {"customer": customer_id}
+    )
+    if row is not None and row["frozen_at"] is not None:
+        return CustomerFrozen(
+            "New orders of this account are stopped while its books are looked into. Your operator "
+            "has been alerted; nothing was charged, and orders that were accepted go on."
+        )
+    return InsufficientBalance(
+        "The balance does not cover this request; ask your operator for a top-up "
+        "(GET /v1/billing/balance shows what is available)."
+    )
 
 
 def _reserve(tx: Transaction, reserve_id: str) -> Row:
@@ -368,7 +420,7 @@ def _append(tx: Transaction, **values: Any) -> None:
         "balance_micros": head["posted_micros"],
         "prev_hash": head["chain"],
     }
-    row["hash"] = _digest(row)
+    row["hash"] = chain_hash(row)
     tx.execute(
         "INSERT INTO transfer (id, kind, customer_id, debit, credit, amount_micros, reserve_id, "
         "refund_of, job_id, actor, reason, created_at, balance_micros, prev_hash, hash) VALUES "
@@ -396,7 +448,7 @@ _HASHED = (
 )
 
 
-def _digest(row: dict[str, Any]) -> bytes:
+def chain_hash(row: Row) -> bytes:
     """Hash a transfer with its predecessor; lengths keep neighbouring fields apart."""
     digest = hashlib.sha256(row["prev_hash"])
     for field in _HASHED:

@@ -1,0 +1,78 @@
+"""Image rows against the store: is the blob there, does it have its bytes?
+
+Looks outside of any snapshot, at a few blobs at a time. What the store cannot read just now is
+counted, not reported: only what it reads and what it says is not there can contradict a row.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Collection
+
+from safelight.db import Database, Row
+from safelight.errors import StorageError
+from safelight.gateway.verification.findings import Check, Finding, found
+from safelight.storage import BlobStore
+
+AT_ONCE = 2
+"""Blobs looked at together: the store serves customers beside it."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class BlobLook:
+    """Compares blobs with their image rows, and counts."""
+
+    def __init__(self, db: Database, store: BlobStore) -> None:
+        self.findings: list[Finding] = []
+        self.looked_at = self.hashed = self.hashed_bytes = self.unread = 0
+        self._db = db
+        self._store = store
+
+    async def look(self, rows: Collection[Row], *, to_hash: Collection[str]) -> None:
+        """Look for the blob of each image row; read and hash those of the images in `to_hash`."""
+        waiting = list(rows)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(AT_ONCE):
+                group.create_task(self._work(waiting, to_hash))
+
+    async def _work(self, waiting: list[Row], to_hash: Collection[str]) -> None:
+        while waiting:
+            row = waiting.pop()
+            self.looked_at += 1
+            try:
+                fault = await self._compare(row, hashed=row["id"] in to_hash)
+            except StorageError:
+                self.unread += 1
+                continue
+            if fault is not None and await self._still_said(row):
+                self.findings.append(fault)
+
+    async def _compare(self, row: Row, *, hashed: bool) -> Finding | None:
+        digest, size = row["digest"], row["bytes"]
+        if not _DIGEST.fullmatch(digest) or not await self._store.exists(digest):
+            return _of(row, Check.BLOB_MISSING, f"no blob {digest}", f"{size} bytes")
+        if not hashed:
+            return None
+        real, length = hashlib.sha256(), 0
+        async for chunk in self._store.read(digest):
+            await asyncio.to_thread(real.update, chunk)
+            length += len(chunk)
+        self.hashed += 1
+        self.hashed_bytes += length
+        if (real.hexdigest(), length) == (digest, size):
+            return None
+        stored = f"{length} bytes with SHA-256 {real.hexdigest()}"
+        return _of(row, Check.BLOB_DAMAGED, stored, f"{size} bytes with SHA-256 {digest}")
+
+    async def _still_said(self, row: Row) -> bool:
+        """Read the row again: the store was looked at after its snapshot."""
+        said = await self._db.read(
+            lambda tx: tx.one("SELECT digest FROM image WHERE id = :id", {"id": row["id"]})
+        )
+        return said is not None and said["digest"] == row["digest"]
+
+
+def _of(row: Row, check: Check, stored: str, expected: str) -> Finding:
+    return found(check, row["customer_id"], row["id"], stored=stored, expected=expected)
