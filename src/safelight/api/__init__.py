@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from safelight.api import billing, chat, images, jobs, links, meta, openapi
+from safelight.api import billing, chat, images, jobs, links, meta, openapi, receipts
 from safelight.api.budget import ByteBudget
 from safelight.api.context import Services
 from safelight.api.exchange import ClientGone, Exchange
@@ -25,7 +25,8 @@ from safelight.errors import (
     NotFound,
     SafelightError,
     StorageError,
-    Unavailable,
+    storage_code,
+    storage_refusal,
 )
 
 log = logging.getLogger("safelight.api")
@@ -42,6 +43,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/v1/sizes", meta.sizes),
     ("POST", "/v1/quote", meta.quote),
     ("GET", "/v1/jobs/{id}", jobs.job),
+    ("GET", "/v1/jobs/{id}/receipt", receipts.receipt),
     ("GET", "/v1/images/{id}", links.stable_link),
     ("GET", "/i/{file}", links.signed_link),
     ("GET", "/v1/billing/balance", billing.balance),
@@ -116,9 +118,12 @@ class _Application:
             problem = error
         except HTTPException as error:
             problem, headers = _routing_problem(scope, error)
-        except StorageError:
+        except StorageError as error:
             log.exception("the blob store failed", extra=_log_fields(exchange))
-            problem = Unavailable("The picture store fails.", code="storage_unavailable")
+            problem = storage_refusal(error.code)
+        except OSError as error:
+            log.exception("the disk failed", extra=_log_fields(exchange))
+            problem = storage_refusal(storage_code(error))
         except Exception:  # the last resort: whatever it was, a caller gets an answer
             log.exception("a request failed inside the gateway", extra=_log_fields(exchange))
             problem = InternalError(

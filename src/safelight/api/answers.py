@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from safelight.api.exchange import Exchange
-from safelight.api.problems import Headers, Problem
+from safelight.api.problems import Headers, Problem, limit_headers
 from safelight.api.timing import Timing
 from safelight.errors import DeadlineExceeded, InvalidRequest
 from safelight.gateway.orders import Order
@@ -57,7 +57,7 @@ def order_headers(order: Order, jobs: Sequence[Job], *, price_micros: int) -> He
         headers.append((b"x-safelight-failed-jobs", ",".join(failed).encode("ascii", "replace")))
     if order.replayed:
         headers.append((b"idempotent-replayed", b"true"))
-    return headers
+    return headers + limit_headers(order.limits)
 
 
 def price_of(jobs: Sequence[Job]) -> int:

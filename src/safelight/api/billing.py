@@ -17,9 +17,10 @@ from safelight.api.callers import authenticate
 from safelight.api.exchange import Exchange
 from safelight.errors import InvalidValue, UnknownParameter
 from safelight.gateway.orders import StatementPage
+from safelight.months import month_span
 from safelight.types import StatementLine
 
-_PARAMETERS = ("format", "after", "limit", "from", "to")
+_PARAMETERS = ("format", "after", "limit", "from", "to", "month")
 _LIMIT = 100
 _LIMIT_MAX = 1000
 _SECONDS_MAX = 253_402_300_799
@@ -48,7 +49,7 @@ class StatementList(msgspec.Struct, frozen=True, kw_only=True):
 async def balance(exchange: Exchange) -> None:
     """Answer GET /v1/billing/balance."""
     identity = await authenticate(exchange)
-    await exchange.respond_json(await exchange.services.gateway.balance(identity.customer_id))
+    await exchange.respond_json(await exchange.services.gateway.key_balance(identity))
 
 
 async def statement(exchange: Exchange) -> None:
@@ -86,12 +87,26 @@ def parse_selection(query: Mapping[str, str]) -> Selection:
         raise InvalidValue("'limit' is a number.", param="limit")
     if limit is not None and not 1 <= int(limit) <= _LIMIT_MAX:
         raise InvalidValue(f"'limit' is a number from 1 to {_LIMIT_MAX}.", param="limit")
+    from_s, to_s = _span(query)
     return Selection(
         after=query.get("after") or None,
         limit=None if limit is None else int(limit),
-        from_s=_seconds(query, "from"),
-        to_s=_seconds(query, "to"),
+        from_s=from_s,
+        to_s=to_s,
     )
+
+
+def _span(query: Mapping[str, str]) -> tuple[int | None, int | None]:
+    """Return the bounds that are asked for: those of a month, or `from` and `to`."""
+    month = query.get("month")
+    if month is None:
+        return _seconds(query, "from"), _seconds(query, "to")
+    if query.get("from") or query.get("to"):
+        raise InvalidValue("'month' stands alone; leave out 'from' and 'to'.", param="month")
+    try:
+        return month_span(month)
+    except ValueError as error:
+        raise InvalidValue(f"'month': {error}.", param="month") from error
 
 
 def _seconds(query: Mapping[str, str], name: str) -> int | None:

@@ -16,9 +16,10 @@ from safelight.channels import Channels
 from safelight.clock import Clock
 from safelight.config import Config
 from safelight.gateway.orders import Caller, Event, Order, StatementPage
+from safelight.gateway.receipts import Receipt
 from safelight.links import Links
 from safelight.storage import BlobStore
-from safelight.types import Balance, BlobRef, Identity, ImageRecord, ImageRequest, Job, Quote
+from safelight.types import BlobRef, Identity, ImageRecord, ImageRequest, Job, KeyBalance, Quote
 
 
 class Attachment(Protocol):
@@ -82,12 +83,16 @@ class GatewayPort(Protocol):
         """Return a customer's job, or raise NotFound."""
         ...
 
+    async def receipt(self, customer_id: str, job_id: str) -> Receipt:
+        """Return all that is known of a customer's job, or raise NotFound."""
+        ...
+
     async def image(self, image_id: str) -> ImageRecord:
         """Return any customer's image (for signed links), or raise NotFound."""
         ...
 
-    async def balance(self, customer_id: str) -> Balance:
-        """Return a customer's money."""
+    async def key_balance(self, identity: Identity) -> KeyBalance:
+        """Return the money of a key's customer, with the budgets of the key."""
         ...
 
     async def statement(

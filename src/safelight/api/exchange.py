@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from safelight.api.budget import ByteBudget
 from safelight.api.context import Services
 from safelight.api.problems import Headers, Problem, error_body, error_headers
-from safelight.errors import InvalidValue
+from safelight.errors import InvalidValue, NotFound
 
 T = TypeVar("T")
 
@@ -65,20 +65,30 @@ class Exchange:
         return None if value is None else value.decode("latin-1").strip()
 
     def path_param(self, name: str) -> str:
-        """Return a parameter of the route's path."""
-        return str(self.scope["path_params"][name])
+        """Return a parameter of the route's path.
+
+        Raises:
+            NotFound: it has a NUL in it, which no database takes in a text, and so no name has.
+        """
+        value = str(self.scope["path_params"][name])
+        if "\0" in value:
+            raise NotFound("Nothing has such a name.", param=name)
+        return value
 
     def query(self) -> Mapping[str, str]:
         """Return the query's parameters; of equal names the last one counts.
 
         Raises:
-            InvalidValue: it is no query string, or has far too many fields.
+            InvalidValue: it is no query string, has far too many fields, or a NUL in one.
         """
         raw = self.scope.get("query_string", b"").decode("latin-1")
         try:
             pairs = parse_qsl(raw, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
         except ValueError as error:
             raise InvalidValue("The query string cannot be read.") from error
+        for name, value in pairs:
+            if "\0" in value:
+                raise InvalidValue(f"{name[:64]!r} has a NUL in it.", param=name[:64])
         return dict(pairs)
 
     @property

@@ -45,8 +45,9 @@ from safelight.errors import (
     InvalidValue,
     MissingParameter,
     NotFound,
-    Unavailable,
     UnsupportedMediaType,
+    storage_code,
+    storage_refusal,
 )
 from safelight.gateway.orders import Order
 from safelight.types import BlobRef, Identity, ImageRequest, Job, Operation
@@ -199,7 +200,7 @@ async def _read_form(exchange: Exchange, content_type: str, spool: SpoolFolder) 
             async for chunk in read_chunks(exchange, server.max_request_bytes):
                 reader.feed(chunk)
         except OSError as error:
-            raise Unavailable("The upload could not be kept.", code="storage_full") from error
+            raise storage_refusal(storage_code(error)) from error
         form = reader.finish()
     for part in form.files:
         if part.name in EditBody.__struct_fields__ and not _PICTURE_FIELD.fullmatch(part.name):

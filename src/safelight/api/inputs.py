@@ -23,8 +23,9 @@ from safelight.errors import (
     MissingParameter,
     NotFound,
     RequestTooLarge,
-    Unavailable,
     UnsupportedParameter,
+    storage_code,
+    storage_refusal,
 )
 from safelight.links import FoundLink, LinkInvalid, find_link
 from safelight.types import BlobRef, Identity, ImageRecord
@@ -197,7 +198,7 @@ def _decode(slices: Iterator[str] | Iterator[bytes], path: Path, param: str) -> 
     except ValueError as error:
         raise _bad_data_url(param) from error
     except OSError as error:
-        raise Unavailable("The picture could not be kept.", code="storage_full") from error
+        raise storage_refusal(storage_code(error)) from error
 
 
 def _bad_data_url(param: str) -> InvalidImage:

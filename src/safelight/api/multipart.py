@@ -6,6 +6,7 @@ callers send never touch the disk. What the fields mean is `wire`'s business.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -58,7 +59,8 @@ class SpoolFolder:
         trace: TracebackType | None,
     ) -> None:
         for path in self._made:
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what stays is swept when this process has ended
+                path.unlink(missing_ok=True)
 
 
 @dataclass(slots=True)
@@ -184,7 +186,8 @@ class FormReader:
         trace: TracebackType | None,
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # a full disk has been met already
+                self._file.close()
 
     def _on_part_begin(self) -> None:
         self._parts += 1

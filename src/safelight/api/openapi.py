@@ -18,9 +18,10 @@ from safelight.api.chat_wire import ChatBody
 from safelight.api.exchange import Exchange
 from safelight.api.jobs import JobView
 from safelight.api.meta import ModelList, ModelView, QuoteView, SizeList
+from safelight.api.receipts import ReceiptView
 from safelight.api.timing import DEADLINE_FORMS, DEADLINE_HEADER
 from safelight.api.wire import EditBody, GenerationBody, QuoteBody
-from safelight.types import Balance
+from safelight.types import KeyBalance
 
 
 class Error(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -159,12 +160,15 @@ OPERATIONS: tuple[_Operation, ...] = (
     _Operation("get", "/v1/sizes", "List sizes, plans and prices.", SizeList, query=("model",)),
     _Operation("post", "/v1/quote", "Tell price and size plan; free.", QuoteView, QuoteBody),
     _Operation("get", "/v1/jobs/{id}", "Show a job.", JobView),
+    _Operation(
+        "get", "/v1/jobs/{id}/receipt", "Show a job's money, picture and attempts.", ReceiptView
+    ),
     _Operation("get", "/v1/images/{id}", "Go to a fresh link of your picture.", _REDIRECT),
     _Operation("get", "/i/{file}", "Fetch a picture by its signed link.", _IMAGE, public=True),
-    _Operation("get", "/v1/billing/balance", "Show the balance.", Balance),
+    _Operation("get", "/v1/billing/balance", "Show the balance and the key's budgets.", KeyBalance),
     _Operation(
         "get", "/v1/billing/statement", "List every charge and every free failure.", StatementList,
-        query=("format", "after", "limit", "from", "to"),
+        query=("format", "after", "limit", "from", "to", "month"),
     ),
     _Operation("get", "/healthz", "Tell that the process runs.", Health, public=True),
     _Operation("get", "/readyz", "Tell that orders are taken.", Health, public=True),
@@ -190,14 +194,15 @@ _FILE = {"type": "string", "format": "binary"}
 _ERRORS = {
     "400": "The request is wrong; `error.param` names the parameter.",
     "401": "No valid key.",
-    "402": "The balance does not cover the price.",
+    "402": "The balance, or a budget of the key, does not cover the price.",
+    "403": "The customer's orders are stopped while its books are looked into.",
     "404": "There is no such thing for this customer.",
     "405": "The path takes other methods; see Allow.",
     "408": "The request arrived too slowly.",
     "413": "The request is too large.",
     "415": "The body has a form that is not read here.",
     "422": "The Idempotency-Key belongs to another body.",
-    "429": "Nothing is free now; see Retry-After.",
+    "429": "Nothing is free now, or the key asks faster than it may; see Retry-After.",
     "431": "The request line and headers are too long.",
     "500": "A fault of the gateway; `x-request-id` finds it in its log.",
     "502": "Every upstream attempt failed; nothing was charged.",

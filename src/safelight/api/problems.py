@@ -7,10 +7,12 @@ and a `SafelightError` carry the same facts and render alike.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import msgspec
 
 from safelight.errors import SafelightError
+from safelight.notices import LimitNotice
 from safelight.types import JobFailure
 
 Problem = SafelightError | JobFailure
@@ -39,11 +41,42 @@ def error_body(problem: Problem) -> bytes:
 
 
 def error_headers(problem: Problem) -> Headers:
-    """Return `x-should-retry`, and `Retry-After` in whole seconds when a time is known."""
+    """Return `x-should-retry`, `Retry-After` in whole seconds when a time is known, and limits."""
     headers = [(b"x-should-retry", b"true" if problem.should_retry else b"false")]
     if problem.retry_after_s is not None:
         seconds = min(max(math.ceil(problem.retry_after_s), 1), _RETRY_AFTER_MAX_S)
         headers.append((b"retry-after", str(seconds).encode()))
     if problem.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(problem, SafelightError):
+        headers += limit_headers(problem.limits)
     return headers
+
+
+def limit_headers(notices: Iterable[LimitNotice]) -> Headers:
+    """Return OpenAI's `x-ratelimit-...` headers for the limits of the caller's key."""
+    headers: Headers = []
+    for notice in notices:
+        for name, value in (
+            ("limit", _number(notice.limit)),
+            ("remaining", _number(notice.remaining)),
+            ("reset", _duration(notice.reset_s)),
+        ):
+            if value is not None:
+                headers.append((f"x-ratelimit-{name}-{notice.unit}".encode(), value.encode()))
+    return headers
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.0f}"
+
+
+def _duration(seconds: float | None) -> str | None:
+    """Return a time as OpenAI writes it: `250ms`, `7.5s`, `1m0s`."""
+    if seconds is None:
+        return None
+    milliseconds = max(0, math.ceil(seconds * 1000))
+    if milliseconds < 1000:
+        return f"{milliseconds}ms"
+    minutes, rest = divmod(milliseconds, 60_000)
+    return f"{f'{minutes}m' if minutes else ''}{rest / 1000:g}s"

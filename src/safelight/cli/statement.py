@@ -1,6 +1,7 @@
 """`safelight statement`: one line per job and per movement of money, as a table, CSV or JSON.
 
-Reads every page of GET /v1/billing/statement; adds nothing up: the lines carry the balance.
+Reads every page of GET /v1/billing/statement; adds nothing up: the lines carry the balance. CSV and
+JSON are written while the pages come, however long the statement is.
 """
 
 from __future__ import annotations
@@ -8,14 +9,13 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
-from safelight.cli import options, output
+from safelight.cli import options, output, periods
 from safelight.cli.errors import AnswerError, CliError, ExitCode
 from safelight.cli.http import Gateway
 from safelight.cli.table import Column
@@ -51,6 +51,9 @@ def statement(  # noqa: PLR0913, PLR0917 - one parameter per option
     until: Annotated[
         str | None, typer.Option("--to", help="The moment before which it ends.")
     ] = None,
+    month: Annotated[
+        str | None, typer.Option(help="A whole month (UTC) instead, such as 2026-11.")
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="At most so many lines, oldest first.")
     ] = None,
@@ -65,11 +68,16 @@ def statement(  # noqa: PLR0913, PLR0917 - one parameter per option
     """
     if as_csv and as_json:
         raise CliError("--csv and --json exclude each other", exit_code=ExitCode.USAGE)
+    if month is not None and (since is not None or until is not None):
+        raise CliError("--month stands alone, without --from and --to", exit_code=ExitCode.USAGE)
+    if month is None:
+        span = periods.seconds(since), periods.seconds(until)
+    else:
+        span = periods.month(month)
     gateway = options.gateway(context, url, api_key, timeout)
-    found = lines(gateway, since=_seconds(since), until=_seconds(until))
-    chosen = islice(found, limit)
+    chosen = islice(lines(gateway, since=span[0], until=span[1]), limit)
     if as_json:
-        output.print_json({"object": "list", "data": list(chosen)})
+        _print_json(chosen)
     elif as_csv:
         _print_csv(chosen)
     else:
@@ -119,19 +127,16 @@ def print_lines(found: list[Line]) -> None:
 
 def _print_csv(found: Iterator[Line]) -> None:
     columns = [field.name for field in msgspec.structs.fields(StatementLine)]
+    first = list(islice(found, 1))  # read before the heading: a refusal prints nothing
     writer = csv.DictWriter(sys.stdout, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(found)
+    writer.writerows(chain(first, found))
 
 
-def _seconds(text: str | None) -> int | None:
-    """Return a moment given on the command line in unix seconds; without a zone it is UTC."""
-    if text is None:
-        return None
-    if text.isdecimal():
-        return int(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise CliError(f"{text!r} is no date or time", exit_code=ExitCode.USAGE) from error
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+def _print_json(found: Iterator[Line]) -> None:
+    separator = '{"object":"list","data":['
+    for line in found:
+        sys.stdout.write(separator + msgspec.json.encode(line).decode())
+        separator = ","
+    sys.stdout.write(("" if separator == "," else separator) + "]}\n")
+    sys.stdout.flush()
