@@ -12,19 +12,21 @@ import pyvips
 from safelight import attempts, customers, ledger
 from safelight.channels import Channels
 from safelight.clock import Clock, SystemClock
-from safelight.config import load_config
+from safelight.config import LimitsConfig, load_config
 from safelight.costs import MarginWatch
-from safelight.db import Transaction
+from safelight.db import Database, Transaction
+from safelight.db.postgres import PostgresDatabase
 from safelight.db.sqlite import SqliteDatabase
 from safelight.errors import FaultClass, UpstreamError
 from safelight.gateway import Gateway
-from safelight.gateway.audit import audit
 from safelight.gateway.orders import Caller, Order
 from safelight.gateway.parts import Parts
 from safelight.gateway.processes import Processes
-from safelight.gateway.recovery import recover
+from safelight.gateway.reaping import Reaper
+from safelight.gateway.recovery import Recovery
 from safelight.gateway.refusals import Refusals
 from safelight.gateway.spooling import SpoolFolder
+from safelight.gateway.verification import Verification
 from safelight.images import PixelWorker
 from safelight.pool import Pool
 from safelight.storage.disk import DiskStore
@@ -118,8 +120,25 @@ def picture(size: str, kind: str, seed: int) -> bytes:
     return data
 
 
+def books_file(folder: Path) -> Path:
+    """Return the file beside a folder that says in which Postgres its books are."""
+    return folder.with_name(f"{folder.name}.books")
+
+
+def open_books(folder: Path, clock: Clock) -> Database:
+    """Open the database of a folder: the Postgres that is named beside it, or a file of its own."""
+    named = books_file(folder)
+    if named.exists():
+        return PostgresDatabase(named.read_text(), clock, connections=4, readers=2)
+    return SqliteDatabase(folder / "t.db", clock)
+
+
 class House:
-    """One gateway process on a data folder; make another on the same folder to restart it."""
+    """One gateway process on a data folder; make another on the same folder to restart it.
+
+    With `db` its database is that one, and not in the folder: so processes on several folders share
+    it as replicas on several machines do.
+    """
 
     def __init__(
         self,
@@ -128,13 +147,15 @@ class House:
         clock: Clock | None = None,
         accounts: tuple[Account, ...] | None = None,
         owner: str = "test",
+        db: Database | None = None,
+        limits: LimitsConfig | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.config = load_config(None, folder, environ={})
         self.upstream = ScriptedUpstream(self.clock)
-        self.db = SqliteDatabase(folder / "t.db", self.clock)
+        self.db = db or open_books(folder, self.clock)
         self.store = DiskStore(folder / "blobs")
-        self.processes = Processes(folder / "processes", owner)
+        self.processes = Processes(folder / "processes", owner, clock=self.clock)
         self.parts = Parts(
             db=self.db,
             pool=Pool(accounts or (account("a"), account("b")), self.clock, random.Random(3)),
@@ -142,7 +163,7 @@ class House:
             pixels=PixelWorker(),
             channels=Channels(self.config.channels),
             upstreams={"scripted": self.upstream},
-            spool=SpoolFolder(folder / "spool", self.processes),
+            spool=SpoolFolder(folder / "spool", self.processes.files),
             clock=self.clock,
             margins=MarginWatch(0.0, self.clock),
             refusals=Refusals(20),
@@ -154,7 +175,10 @@ class House:
             max_file_bytes=10_000_000,
             min_free_bytes=0,
             max_in_flight=1000,
+            limits=limits or self.config.limits,
         )
+        self.recovery = Recovery(self.gateway, self.parts, self.processes)
+        self.reaper = Reaper(self.gateway, self.parts, self.processes, self.recovery)
 
     async def open(self, credit: int = 1_000_000) -> House:
         def begin(tx: Transaction) -> None:
@@ -178,23 +202,26 @@ class House:
                 )
 
         await self.db.write(begin)
-        await self.look()
+        await self.processes.beat(self.db)
+        await self.recovery.take_page()
         self.gateway.accepting = True
         return self
 
     async def look(self) -> int:
         """Take over what dead processes left."""
-        return await recover(self.gateway, self.parts, self.processes)
+        return await self.recovery.look()
 
     async def close(self, drain_s: float = 5) -> None:
-        await self._end(drain_s)
+        await self.gateway.drain(drain_s)
+        await self.processes.retire(self.db)
+        await self._end(0)
         self.parts.spool.leave()
         self.processes.leave()
 
     async def kill(self) -> None:
         """End as a killed process does: jobs, files and rows stay as they are."""
         await self._end(0)
-        self.processes._lock.close()
+        self.processes.files.die()
 
     async def _end(self, drain_s: float) -> None:
         await self.gateway.drain(drain_s)
@@ -244,7 +271,9 @@ class House:
         return page.lines
 
     async def audit(self) -> list[str]:
-        return await self.db.read(audit)
+        """Verify everything, every blob included."""
+        report = await Verification(self.db, self.store, self.clock).run(blobs=1.0)
+        return [str(one) for one in report.findings]
 
     async def waste(self) -> int:
         return sum(waste.sold for waste in (await self.db.read(attempts.waste)).values())

@@ -10,8 +10,8 @@ import pytest
 
 from gateway.house import VIP, House, account
 from safelight import accounts
-from safelight.app import DATABASE_FILE
 from safelight.cli import main
+from safelight.db.address import DATABASE_FILE
 from safelight.errors import FaultClass, UpstreamError
 from safelight.keyring import Keyring
 
@@ -20,6 +20,7 @@ def fault(kind: FaultClass, *, sold: bool | None = False) -> UpstreamError:
     return UpstreamError(kind, "upstream_error", "It failed.", sold=sold)
 
 
+@pytest.mark.parametrize("books", ["sqlite"], indirect=True)  # the command opens the folder's file
 async def test_delivered_pictures_and_revenue_are_those_of_the_ledger(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

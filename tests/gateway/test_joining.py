@@ -245,6 +245,18 @@ async def test_a_failed_twin_does_not_switch_the_grace_off(house: House) -> None
     house.upstream.gate.set()
 
 
+async def test_a_retry_joins_an_order_whose_caller_gave_up_though_retries_between_were_lost(
+    house: House,
+) -> None:
+    house.upstream.gate.clear()
+    first = await house.submit(patience_s=0.1)  # its connection still stands, as to a paused VM
+    third = await house.submit(retry_count=3)
+    house.upstream.gate.set()
+    await house.gateway.wait(third)
+    assert (third.joined, third.request_id) == (True, first.request_id)
+    assert (await house.balance()).posted_micros == 970_000
+
+
 async def test_a_join_needs_no_room(house: House) -> None:
     house.upstream.gate.clear()
     first = await house.submit()

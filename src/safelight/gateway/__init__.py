@@ -2,8 +2,8 @@
 
 Owns all control flow between a parsed request and its answer; knows no HTTP. `acceptance` makes an
 order durable, `joining` decides what is a retry, `running` brings one job to its end, `recovery`
-continues what a dead process left, `following` waits for jobs that run in another process,
-`reading` answers questions.
+continues what a dead process left, `reaping` ends what is late, `following` waits for jobs that run
+in another process, `reading` answers questions.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from safelight import jobs
+from safelight.config import LimitsConfig
 from safelight.db import Transaction
 from safelight.errors import DeadlineExceeded, ShuttingDown, Unavailable
 from safelight.gateway import joining
@@ -22,7 +23,7 @@ from safelight.gateway.acceptance import Acceptance
 from safelight.gateway.calling import Answer
 from safelight.gateway.following import Following
 from safelight.gateway.orders import Caller, Event, Order
-from safelight.gateway.parts import Parts
+from safelight.gateway.parts import DATABASE_DAMAGED, Parts
 from safelight.gateway.processes import Processes
 from safelight.gateway.reading import Reading
 from safelight.gateway.room import Room
@@ -38,6 +39,9 @@ log = logging.getLogger("safelight.gateway")
 
 FIRST_GUESS_S = 20.0
 """How long a picture takes while none has been measured."""
+NO_LIMITS = LimitsConfig()
+NOTE_TRIES = 5
+"""How often it is tried, over some seconds, to note that an answer was delivered."""
 COME_AGAIN_MIN_S, COME_AGAIN_MAX_S = 1.0, 60.0
 """Bounds of the Retry-After of an unfinished order: SDKs before 2.52 ignore a longer one."""
 
@@ -58,12 +62,13 @@ class Gateway(Reading):
 
     Args:
         parts: rooms below.
-        processes: who else serves the data folder, and this process's name for leases and
+        processes: who else serves the database, and this process's name for leases and
             attachments.
         max_file_bytes: largest input picture.
         min_free_bytes: below this much free space nothing is accepted.
         max_in_flight: most jobs that run at once in this process.
         pepper: secret under which keys are stored.
+        limits: of keys that have none of their own.
     """
 
     def __init__(
@@ -75,6 +80,7 @@ class Gateway(Reading):
         max_file_bytes: int,
         min_free_bytes: int,
         max_in_flight: int,
+        limits: LimitsConfig = NO_LIMITS,
     ) -> None:
         super().__init__(parts.db, parts.clock, pepper)
         self._parts = parts
@@ -88,15 +94,30 @@ class Gateway(Reading):
             processes=processes,
             room=self._room,
             min_free_bytes=min_free_bytes,
+            limits=limits,
             start=lambda job: self.start(job, live=True),
+            expected_s=self.expected_s,
         )
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
+        self._ended_elsewhere: dict[str, Job] = {}
         self.accepting = False
+        self._damaged = False
 
     @property
     def running(self) -> int:
         """How many jobs run in this process now."""
         return len(self._tasks)
+
+    @property
+    def running_ids(self) -> frozenset[str]:
+        """The jobs that run in this process now."""
+        return frozenset(self._runs)
+
+    @property
+    def room(self) -> int:
+        """How many more jobs may be in flight here."""
+        return self._room.free
 
     # --- before spending -------------------------------------------------------------------
 
@@ -140,35 +161,90 @@ class Gateway(Reading):
 
         Raises:
             InvalidRequest: the channel does not serve it.
-            InsufficientBalance: nothing was written.
+            InsufficientBalance: nothing was written; also where a budget of the key is too small.
+            RateLimited: the key asks too fast, or has too much in flight; nothing was written.
             IdempotencyKeyReused: the key belongs to another body.
             Unavailable: draining, at the bound of jobs in flight, or the disk is nearly full.
         """
         request = self.check(request, given=given, stream=stream)
+        if self._damaged:
+            raise Unavailable(
+                "The gateway's database is damaged; the operator must restore it. "
+                "Nothing was charged.",
+                code=DATABASE_DAMAGED,
+            )
         if not self.accepting:
             raise ShuttingDown
         return await self._acceptance.accept(request, caller)
 
+    def refuse_all(self) -> None:
+        """Accept nothing more in this process: its database is damaged. For any thread."""
+        self._damaged = True
+        self.accepting = False
+
     # --- running ---------------------------------------------------------------------------
 
-    def start(self, job: Job, *, live: bool, answer: Answer | None = None) -> None:
-        """Run a job that is leased to this process, in the background."""
+    def start(
+        self, job: Job, *, live: bool, answer: Answer | None = None, left_s: float | None = None
+    ) -> asyncio.Task[None]:
+        """Run a job that is leased to this process, in the background.
+
+        Args:
+            job: accepted or taken over a moment ago.
+            live: whether a caller may be watching.
+            answer: what an earlier process had already received.
+            left_s: how long it has until its deadline, by the database's clock; None: as long as
+                planned, for a job that was accepted just now.
+        """
+        planned_s = (job.deadline_at - job.created_at) / 1000
+        # The clock may have been set back since the job was accepted.
+        left_s = planned_s if left_s is None else min(left_s, planned_s)
         self._watch.open(job.id)
         self._room.occupy(job.id)
-        task = asyncio.create_task(self._run(job, live=live, answer=answer), name=job.id)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: self._room.give_back(job.id))
+        run = Run(self._parts, self._watch, self._turns, job, live=live, left_s=left_s)
+        task = asyncio.create_task(self._run(run, job, answer), name=job.id)
+        self._tasks[task] = None
+        self._runs[job.id] = run, task
+        task.add_done_callback(lambda task: self._stopped(job.id, task))
+        return task
 
-    async def _run(self, job: Job, *, live: bool, answer: Answer | None) -> None:
-        run = Run(self._parts, self._watch, self._turns, job, live=live)
+    def _stopped(self, job_id: str, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        if job_id in self._runs and self._runs[job_id][1] is task:
+            del self._runs[job_id]
+            self._room.give_back(job_id)
+        ended = self._ended_elsewhere.pop(job_id, None)
+        if ended is not None:
+            self._watch.ended(ended)
+
+    async def _run(self, run: Run, job: Job, answer: Answer | None) -> None:
         try:
-            await run.run(answer)
-        except Exception:  # the job must end, and its hold with it, whatever went wrong here
-            log.exception("job failed inside the gateway", extra={"job_id": job.id})
-            await run.fail_internally()
-        finally:
-            self._watch.abandon(job.id)
+            try:
+                await run.run(answer)
+            except Exception:  # the job must end, and its hold with it, whatever went wrong here
+                log.exception("job failed inside the gateway", extra={"job_id": job.id})
+                try:
+                    await run.fail_internally()
+                except Unavailable:  # nothing can be written any more
+                    self._watch.abandon(job.id)
+                    return
+        except BaseException:
+            if job.id not in self._ended_elsewhere:
+                self._watch.abandon(job.id)
+            raise
+        else:
+            # Unless it has ended, another process has taken it: whoever waits here waits for that.
+            self._following.go_on(job.id)
+
+    def ended_elsewhere(self, job: Job) -> None:
+        """Say that a job has ended though its run here has not: stop the run, tell who waits."""
+        if job.id not in self._runs:
+            self._watch.ended(job)
+            return
+        run, task = self._runs[job.id]
+        self._ended_elsewhere[job.id] = job
+        run.supersede()
+        task.cancel()
 
     async def drain(self, seconds: float) -> int:
         """Accept nothing more, give running jobs `seconds`, then leave the rest.
@@ -180,7 +256,7 @@ class Gateway(Reading):
             How many jobs were left unfinished; they keep their rows, holds and spool files.
         """
         self.accepting = False
-        tasks = set(self._tasks)
+        tasks = list(self._tasks)
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
         left = [task for task in tasks if not task.done()]
@@ -212,7 +288,9 @@ class Gateway(Reading):
                 jobs.detach_request(tx, order.request_id, retry_count=order.retry_count)
 
         try:
-            await self._parts.db.write(leave)
+            # Again while the database is away for a moment: what is not noted as delivered may be
+            # taken by the retry of an equal order.
+            await self._parts.write(leave, job_id=order.jobs[0].id, tries=NOTE_TRIES)
         except Unavailable:
             # The answer is out already; at worst a retry waits for the grace, or buys anew.
             log.exception("delivery not noted", extra={"request_id": order.request_id})

@@ -2,25 +2,35 @@
 
 Owns the one transaction in which price, request and jobs are written or nothing is, and what
 refuses an order at the door: a full disk, no room. `joining` decides what is a retry, the ledger
-whether the money is there. All ids are made before the transaction: it may be called again.
+whether the money is there, the budgets whether the key may spend it, `key_limits` whether it may
+ask so fast. All ids are made before the transaction: it may be called again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 
-from safelight import jobs, ledger
+import msgspec
+
+from safelight import budgets, jobs, ledger
+from safelight.config import LimitsConfig
 from safelight.db import Transaction, UniqueViolation
 from safelight.errors import Unavailable
 from safelight.gateway import joining
+from safelight.gateway.key_limits import Crowded, KeyLimits
 from safelight.gateway.orders import Caller, Order
 from safelight.gateway.parts import Parts
 from safelight.gateway.processes import Processes
 from safelight.gateway.room import Room
 from safelight.types import ImageRequest, Job, Quote
 
+log = logging.getLogger("safelight.gateway")
+
+SKEW_MS = 2000
+"""Clocks that differ by less are taken for equal: so long may a transaction have waited."""
 WATERMARK_LIFE_S = 5.0
 """How long a look at the free disk space counts."""
 
@@ -42,7 +52,9 @@ class Acceptance:
         processes: who else serves the database, and this process's name for leases.
         room: how many jobs may be in flight here.
         min_free_bytes: below this much free space nothing new is accepted.
+        limits: of keys that have none of their own.
         start: runs an accepted job.
+        expected_s: in how many seconds a job will have ended.
     """
 
     def __init__(
@@ -52,13 +64,17 @@ class Acceptance:
         processes: Processes,
         room: Room,
         min_free_bytes: int,
-        start: Callable[[Job], None],
+        limits: LimitsConfig,
+        start: Callable[[Job], object],
+        expected_s: Callable[[Job], float],
     ) -> None:
         self._parts = parts
         self._processes = processes
         self._room = room
         self._min_free_bytes = min_free_bytes
+        self._limits = KeyLimits(limits)
         self._start = start
+        self._expected_s = expected_s
         self._detached = asyncio.Event()
         self._free_checked_at = float("-inf")
         self._free_bytes = 0
@@ -67,7 +83,8 @@ class Acceptance:
         """Accept a checked order, or join the one it is a retry of, durably.
 
         Raises:
-            InsufficientBalance: nothing was written.
+            InsufficientBalance: nothing was written; also where a budget of the key is too small.
+            RateLimited: the key asks too fast, or has too much in flight; nothing was written.
             IdempotencyKeyReused: the key belongs to another body.
             Unavailable: at the bound of jobs in flight, or the disk is nearly full.
         """
@@ -99,21 +116,25 @@ class Acceptance:
         quote = self._parts.channels.quote(request)
         ids = _Ids(self._parts, request.n)
 
-        def work(tx: Transaction) -> Order:
+        def work(tx: Transaction) -> tuple[Order, Iterable[budgets.Alert]]:
             order, retry_of = self._join(tx, caller, digest, patient=patient)
             if order is not None:
-                return order
+                return order, ()
             return self._insert(tx, request, caller, digest, quote, ids, retry_of=retry_of)
 
         try:
             try:
-                order = await self._parts.db.write(work)
+                order, alerts = await self._parts.db.write(work)
             except UniqueViolation:
                 # Somebody inserted the same Idempotency-Key a moment ago: join that one.
-                order = await self._parts.db.write(work)
-        except BaseException:
+                order, alerts = await self._parts.db.write(work)
+        except BaseException as error:
             self._room.forget(ids.jobs)
+            if isinstance(error, Crowded):
+                now_ms = self._parts.clock.now_ms()
+                raise error.refusal(self._expected_s, now_ms) from None
             raise
+        _announce(alerts, caller)
         if order.joined:
             self._room.forget(ids.jobs)
         else:
@@ -149,7 +170,7 @@ class Acceptance:
         ids: _Ids,
         *,
         retry_of: str | None,
-    ) -> Order:
+    ) -> tuple[Order, Iterable[budgets.Alert]]:
         self._refuse_on_a_full_disk()
         row = jobs.RequestRow(
             id=ids.request,
@@ -167,13 +188,28 @@ class Acceptance:
             delivered_at=None,
         )
         jobs.insert_request(tx, row)
+        # After the row: an order that another one of its Idempotency-Key overtook is joined to it.
+        limits = self._limits.admit(tx, caller.key_id, request.n)
+        taken = _hold(tx, row, quote, ids)
         for n in range(request.n):
-            self._insert_job(tx, row, n, request, quote, ids, deadline_at=caller.deadline_at)
+            self._insert_job(
+                tx,
+                row,
+                n,
+                request,
+                quote,
+                ids,
+                deadline_at=caller.deadline_at,
+                budget_day=taken.day,
+            )
         order = Order(
-            request_id=row.id, jobs=jobs.jobs_of(tx, row.id), retry_count=caller.retry_count
+            request_id=row.id,
+            jobs=jobs.jobs_of(tx, row.id),
+            retry_count=caller.retry_count,
+            limits=limits,
         )
         self._room.take(ids.jobs)
-        return order
+        return order, taken.alerts
 
     def _insert_job(
         self,
@@ -185,19 +221,16 @@ class Acceptance:
         ids: _Ids,
         *,
         deadline_at: int | None,
+        budget_day: str,
     ) -> None:
-        """Hold the price of one image and insert its job, leased to this process.
+        """Insert the job of one image, leased to this process.
 
         Its deadline is the caller's, but at most the channel's cap away.
         """
-        ledger.reserve(
-            tx,
-            transfer_id=ids.reserves[n],
-            customer_id=row.customer_id,
-            job_id=ids.jobs[n],
-            amount_micros=quote.price_micros,
-            actor=f"key:{row.key_id}",
-        )
+        skew_ms = tx.now_ms - self._parts.clock.now_ms()
+        if deadline_at is not None and abs(skew_ms) > SKEW_MS:
+            # It was reckoned on this machine's clock, and the database's is another.
+            deadline_at += skew_ms
         policy = self._parts.channels.get(request.channel)
         cap_at = tx.now_ms + round(policy.deadline_s * 1000)
         jobs.insert_job(
@@ -211,6 +244,7 @@ class Acceptance:
             reserve_id=ids.reserves[n],
             lease_owner=self._processes.owner,
             deadline_at=cap_at if deadline_at is None else min(cap_at, deadline_at),
+            budget_day=budget_day,
         )
 
     async def _look_at_the_disk(self) -> None:
@@ -227,3 +261,23 @@ class Acceptance:
                 "The gateway's disk is nearly full; nothing new is accepted. Tell your operator.",
                 code="storage_full",
             )
+
+
+def _hold(tx: Transaction, row: jobs.RequestRow, quote: Quote, ids: _Ids) -> budgets.Taken:
+    """Hold the price of each image, and count it against the budgets of the key: all or none."""
+    for reserve_id, job_id in zip(ids.reserves, ids.jobs, strict=True):
+        ledger.reserve(
+            tx,
+            transfer_id=reserve_id,
+            customer_id=row.customer_id,
+            job_id=job_id,
+            amount_micros=quote.price_micros,
+            actor=f"key:{row.key_id}",
+        )
+    return budgets.take(tx, row.key_id, quote.price_micros * row.n)
+
+
+def _announce(alerts: Iterable[budgets.Alert], caller: Caller) -> None:
+    for alert in alerts:
+        facts = {**msgspec.structs.asdict(alert), "customer_id": caller.customer_id}
+        log.warning("a key's budget has reached a share", extra=facts)

@@ -210,8 +210,9 @@ class Buying(Generic[A]):
         )
         if not done:
             return None
-        # Of two that end together a good one counts.
-        task = min(done, key=lambda task: task.cancelled() or task.exception() is not None)
+        # Of two that end together a good one counts, of two good ones the earlier.
+        ended = [task for task in self._running if task in done]
+        task = min(ended, key=lambda task: task.cancelled() or task.exception() is not None)
         return task, self._running.pop(task)
 
     def _suspect(self) -> None:

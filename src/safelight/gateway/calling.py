@@ -17,7 +17,7 @@ from safelight import attempts, costs, limiters
 from safelight.db import Transaction
 from safelight.errors import FaultClass, UpstreamError
 from safelight.gateway.buying import Blocked
-from safelight.gateway.parts import Parts
+from safelight.gateway.parts import UNTIL_CANCELLED, Parts
 from safelight.gateway.turns import Turns
 from safelight.pool import Lease
 from safelight.pool.limiter import IMAGES, INPUT_IMAGES, REQUESTS
@@ -108,6 +108,8 @@ class Calls:
             await parts.write(
                 lambda tx: attempts.receive(tx, job.id, job.epoch, k, received, cost_micros=cost),
                 job_id=job.id,
+                # A bought picture outlasts any absence of the database.
+                tries=UNTIL_CANCELLED,
             )
         except Blocked as blocked:
             pending = False

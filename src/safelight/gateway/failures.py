@@ -7,7 +7,7 @@ and which the skins render as it is. The classes are those of the failure catalo
 
 from __future__ import annotations
 
-from safelight.errors import FaultClass, UpstreamError
+from safelight.errors import FaultClass, UpstreamError, storage_refusal
 from safelight.types import JobFailure
 
 BAD_OUTPUT_MAX = 4
@@ -66,7 +66,7 @@ def final_failure(error: UpstreamError, *, retried: bool) -> JobFailure:
             moderation_details=error.moderation_details,
         )
     if error.code == OUR_DISK:
-        return storage_full()
+        return not_stored("storage_full")
     if error.fault is FaultClass.THROTTLED:
         return JobFailure(
             status=429,
@@ -146,14 +146,20 @@ def down() -> JobFailure:
     )
 
 
-def storage_full() -> JobFailure:
-    """Return the failure of a job whose picture could not be kept."""
+def not_stored(code: str) -> JobFailure:
+    """Return the failure of a job whose picture could not be kept.
+
+    Args:
+        code: why, one of those of `safelight.errors.storage_code`.
+    """
+    refusal = storage_refusal(code)
     return JobFailure(
-        status=503,
-        type="service_unavailable_error",
-        code="storage_full",
-        message="The picture could not be stored; the operator must free space. "
-        "Nothing was charged.",
+        status=refusal.status,
+        type=refusal.type,
+        code=code,
+        message=f"The picture could not be stored. {refusal.message}",
+        should_retry=refusal.should_retry,
+        retry_after_s=refusal.retry_after_s,
     )
 
 

@@ -12,6 +12,7 @@ from functools import partial
 
 from safelight import jobs
 from safelight.db import Database
+from safelight.errors import Unavailable
 from safelight.gateway.watch import Abandoned, Watch
 from safelight.types import Job
 
@@ -19,6 +20,8 @@ log = logging.getLogger("safelight.gateway")
 
 LOOK_S = 0.2
 """How often the database is asked: what a caller waits longer than where its job runs, at most."""
+AWAY_S = 2.0
+"""How often while the database does not answer."""
 ASK_MAX = 500
 """Most jobs that one question names."""
 
@@ -41,9 +44,19 @@ class Following:
         if self._left:
             raise Abandoned
         future = self._watch.follow(job_id)
+        self._begin()
+        return future
+
+    def go_on(self, job_id: str) -> None:
+        """Look out for the end of a job that ran here and was taken by another process."""
+        if self._left:
+            self._watch.abandon(job_id)
+        elif self._watch.hand_over(job_id):
+            self._begin()
+
+    def _begin(self) -> None:
         if self._task is None:
             self._task = asyncio.create_task(self._look_until_none_is_left(), name="following")
-        return future
 
     async def leave(self) -> None:
         """Tell all who wait that this process is leaving."""
@@ -56,18 +69,25 @@ class Following:
 
     async def _look_until_none_is_left(self) -> None:
         try:
+            pause_s = LOOK_S
             while self._watch.followed:
-                await asyncio.sleep(LOOK_S)
-                await self._look()
+                await asyncio.sleep(pause_s)
+                pause_s = LOOK_S if await self._look() else AWAY_S
         finally:
             self._task = None
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Tell what has ended; False when the database is away."""
         followed = self._watch.followed
         try:
             for start in range(0, len(followed), ASK_MAX):
                 ended = partial(jobs.ended_among, job_ids=followed[start : start + ASK_MAX])
                 for job in await self._db.read(ended):
                     self._watch.ended(job)
+        except Unavailable as error:
+            log.warning("cannot look for jobs of other processes", extra={"reason": error.message})
+            return False
         except Exception:  # one failed look must not leave the callers waiting for ever
             log.exception("cannot look for jobs of other processes")
+            return False
+        return True

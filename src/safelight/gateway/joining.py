@@ -91,7 +91,7 @@ def by_retry_count(
     *,
     now_ms: int,
     owner: str,
-    alive: Callable[[str], bool],
+    alive: Callable[[Transaction, str], bool],
     patient: bool,
 ) -> tuple[Order | None, str | None]:
     """Find and claim the order that the SDK's own retry repeats.
@@ -124,7 +124,7 @@ def by_retry_count(
     members = {request.id: jobs.jobs_of(tx, request.id) for request in candidates}
     failed = [request for request in candidates if may_be_ordered_again(members[request.id])]
     good = [request for request in candidates if request not in failed]
-    free = [one for one in good if one.attached_by is None or not alive(one.attached_by)]
+    free = [one for one in good if one.attached_by is None or not alive(tx, one.attached_by)]
     attached = [
         one for one in good if one not in free and one.retry_count == caller.retry_count - 1
     ]
@@ -144,7 +144,8 @@ def by_retry_count(
         if claimed(request):
             jobs.deliver_request(tx, request.id, retry_count=caller.retry_count)
             return None, request.id
-    for request in attached:
+    # Of any count: retries between may have been lost with their connections.
+    for request in good:
         if request.attached_until <= now_ms + SLACK_MS and claimed(request):
             return _joined(request.id, members[request.id], caller.retry_count), None
     return None, None

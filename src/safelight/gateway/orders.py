@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from safelight.notices import LimitNotice
 from safelight.types import Job, StatementLine
 
 
@@ -35,7 +36,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """An accepted request and its jobs as they stood at acceptance.
 
     `joined`: the jobs were started by an earlier request. `replayed`: they had all ended already.
-    `retry_count`: of the caller that this order was given to.
+    `retry_count`: of the caller that this order was given to. `limits`: what a new order leaves of
+    its key's; a joined one was not counted.
     """
 
     request_id: str
@@ -43,6 +45,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     retry_count: int = 0
     joined: bool = False
     replayed: bool = False
+    limits: tuple[LimitNotice, ...] = ()
 
 
 class PartialImage(msgspec.Struct, frozen=True):

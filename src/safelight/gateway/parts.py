@@ -27,6 +27,8 @@ log = logging.getLogger("safelight.gateway")
 WRITE_TRIES = 20
 UNTIL_CANCELLED = math.inf
 """The end of a job is written however long the database refuses: a hold depends on it."""
+DATABASE_DAMAGED = "database_damaged"
+"""What a database says that takes nothing until it is restored."""
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.5, 8.0
 
 T = TypeVar("T")
@@ -59,7 +61,7 @@ class Parts:
         """Write even if the database is busy or its disk full for a while.
 
         Raises:
-            Unavailable: it refused `tries` times, or it is closed.
+            Unavailable: it refused `tries` times, is damaged, or is closed.
         """
         made = 0
         while True:
@@ -67,9 +69,9 @@ class Parts:
                 return await self.db.write(work)
             except ShuttingDown:
                 raise
-            except Unavailable:
+            except Unavailable as error:
                 made += 1
-                if made >= tries:
+                if made >= tries or error.code == DATABASE_DAMAGED:
                     raise
                 log.exception("write refused", extra={"job_id": job_id})
                 await asyncio.sleep(min(PAUSE_FIRST_S * 2 ** min(made - 1, 5), PAUSE_MAX_S))

@@ -1,149 +1,124 @@
-"""Which processes serve this data folder now.
+"""Which processes serve this database now, and this one's own signs of life.
 
-Owns the files `processes/<owner>`, what lies in folders named after processes, and `serve.lock`,
-under which one process starts after another. Each process file is locked (flock) by the process it
-names, and the kernel lets go of the lock when that process ends, however it ends: a process is
-alive exactly while its file is locked. No clock, no heartbeat and no reused process id can be wrong
-about that. A process without a file is not alive.
+Owns the judgement who lives. Of a process with the same data folder the kernel knows: its file is
+locked or not (`process_files`), and that decides at once. Of a process elsewhere there is only its
+row, whose count it raises every few seconds (`heartbeats`): it is dead when this process has itself
+watched the count stand still for a whole lease, or when the row is gone.
+
+Only this process's own monotonic clock counts, and only while it looked: no wall clock and no
+database's clock can end a lease by a jump, and an observer that was paused, or had no database,
+does not take its own absence for another's silence: it has to find the count unchanged several
+times, whatever time has passed between.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import fcntl
-import os
-import shutil
-from collections.abc import AsyncIterator, Iterator
+import itertools
+import socket
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, BinaryIO
 
-from safelight.durable import fsync_folder
-from safelight.errors import ConfigError
+import msgspec
 
-START_WAIT_S = 60.0
-"""How long a start waits for another one on the same folder."""
+from safelight import heartbeats
+from safelight.clock import Clock, SystemClock
+from safelight.db import Database, Transaction
+from safelight.gateway.process_files import ProcessFiles
 
-
-@contextlib.asynccontextmanager
-async def starting(data_dir: Path) -> AsyncIterator[None]:
-    """Start on a data folder alone: the first customer is made once, jobs are taken over once.
-
-    Raises:
-        ConfigError: another start on it does not end.
-    """
-    until = asyncio.get_running_loop().time() + START_WAIT_S
-    with (data_dir / "serve.lock").open("a+") as lock:
-        while not _try_to_lock(lock):
-            if asyncio.get_running_loop().time() > until:
-                raise ConfigError(
-                    f"another safelight serve has been starting on {data_dir} for "
-                    f"{START_WAIT_S:.0f} s; stop it or choose another --data"
-                )
-            await asyncio.sleep(0.05)
-        yield
+LEASE_S = 45.0
+BEAT_S = 10.0
+"""How often a process gives a sign of life; for short leases four times in each."""
+PAUSE_MAX = 1.5
+"""Of the time between two looks at most so many usual pauses count as watched."""
 
 
-def _try_to_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+class _Seen(msgspec.Struct, frozen=True):
+    beats: int
+    since: float
+    """When the count was first seen here, in seconds watched, rather too late than too early."""
 
 
 class Processes:
-    """The living processes of one data folder, this one among them while the object is in use.
+    """The living processes of one database, this one among them while the object is in use.
 
     Args:
         root: folder of the process files; it is made where missing.
         owner: name of this process, never used before: leases and attachments carry it.
+        clock: its monotonic seconds measure the silence of others.
+        lease_s: after how long a silence a process elsewhere is dead.
 
     Raises:
         ConfigError: the folder's file system cannot lock files.
     """
 
-    def __init__(self, root: Path, owner: str) -> None:
+    def __init__(
+        self, root: Path, owner: str, *, clock: Clock | None = None, lease_s: float = LEASE_S
+    ) -> None:
         self.owner = owner
-        self._root = root
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _register(root, owner)
+        self.files = ProcessFiles(root, owner)
+        self.beat_s = min(BEAT_S, lease_s / 4)
+        self._clock = clock or SystemClock()
+        self._lease_s = lease_s
+        self._counts = itertools.count(1)
+        self._host = socket.gethostname()
+        self._seen: dict[str, _Seen] = {}
+        self._silent: Mapping[str, int] = {}
+        self._asked_at = float("-inf")
+        self._watched_s = 0.0
 
-    def alive(self, owner: str) -> bool:
-        """Return whether a process serves this folder now. Quick enough for any thread."""
-        if owner == self.owner:
-            return not self._lock.closed
-        if not owner:
-            return False
-        try:
-            file = os.open(self._root / owner, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            # Shared, so that two who ask at once do not take each other for the owner.
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(file)
-        return False
+    def alive(self, tx: Transaction, owner: str) -> bool:
+        """Return whether a process may still be at work. Usable on any thread."""
+        locked = self.files.locked(owner)
+        if locked is not None:
+            return locked
+        beats = heartbeats.beats_of(tx, owner)
+        # A count that was not seen before is a sign of life, whatever was thought until now.
+        return beats is not None and self._silent.get(owner) != beats
 
-    def dead(self) -> set[str]:
-        """Return the processes that ended without leaving: their files are there, unlocked."""
-        names = {path.name for path in _entries(self._root)}
-        return {name for name in names if not (name.endswith(_NEW) or self.alive(name))}
+    async def beat(self, db: Database) -> None:
+        """Give a sign of life, register if need be, and look for those of the others.
 
-    def forget(self, owner: str) -> None:
-        """Remove the file of a dead process, when nothing of it is left to do."""
-        (self._root / owner).unlink(missing_ok=True)
+        Raises:
+            Unavailable: the database is away; then nobody is judged either.
+        """
+        count = next(self._counts)
+
+        def work(tx: Transaction) -> dict[str, int]:
+            heartbeats.beat(tx, self.owner, self._host, count)
+            return heartbeats.all_beats(tx)
+
+        asked_at = self._clock.monotonic()
+        self._observe(await db.write(work), asked_at)
+
+    async def retire(self, db: Database) -> None:
+        """Take this process's row away: others then need not wait for the end of its lease."""
+        await db.write(lambda tx: heartbeats.remove(tx, self.owner))
 
     def leave(self) -> None:
-        """Say that this process serves the folder no more; what it left may be taken over."""
-        self.forget(self.owner)
-        self._lock.close()
+        """Let go of the data folder; what this process left there may be taken over."""
+        self.files.leave()
 
-    # --- folders by process ----------------------------------------------------------------
+    def _observe(self, beats: Mapping[str, int], asked_at: float) -> None:
+        """Note which counts stand still.
 
-    def own_folder(self, root: Path) -> Path:
-        """Return this process's own folder in `root`, made where missing, durably."""
-        folder = root / self.owner
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fsync_folder(root)
-        return folder
-
-    def left_folders(self, root: Path) -> list[Path]:
-        """Return the folders in `root` whose processes are dead."""
-        return [path for path in _entries(root) if path.is_dir() and not self.alive(path.name)]
-
-    def remove_left(self, root: Path) -> None:
-        """Remove from `root` what belongs to no living process. Blocks; errors leave it there."""
-        for path in _entries(root):
-            if not path.is_dir():
-                with contextlib.suppress(OSError):
-                    path.unlink()
-            elif not self.alive(path.name):
-                shutil.rmtree(path, ignore_errors=True)
-
-
-_NEW = ".new"
-
-
-def _register(root: Path, owner: str) -> BinaryIO:
-    """Make and lock a process file. Its name appears only when it is locked already."""
-    new = root / f"{owner}{_NEW}"
-    file = new.open("wb")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        new.rename(root / owner)
-    except OSError as error:
-        file.close()
-        raise ConfigError(
-            f"{new} cannot be locked ({error.strerror}); the data folder must be on a local disk"
-        ) from error
-    return file
-
-
-def _entries(folder: Path) -> Iterator[Path]:
-    """List a folder that another process may be removing."""
-    with contextlib.suppress(FileNotFoundError):
-        yield from list(folder.iterdir())
+        Args:
+            beats: as they were at some moment between `asked_at` and now.
+            asked_at: monotonic seconds.
+        """
+        longest_s = PAUSE_MAX * self.beat_s
+        self._watched_s += min(asked_at - self._asked_at, longest_s)
+        self._asked_at = asked_at
+        since = self._watched_s + min(self._clock.monotonic() - asked_at, longest_s)
+        seen = {}
+        for owner, count in beats.items():
+            before = self._seen.get(owner)
+            if before is None or before.beats != count:
+                before = _Seen(count, since)
+            seen[owner] = before
+        self._seen = seen
+        # Replaced as a whole: transactions read it on other threads.
+        self._silent = {
+            owner: one.beats
+            for owner, one in seen.items()
+            if owner != self.owner and self._watched_s - one.since >= self._lease_s
+        }

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import msgspec
 
-from safelight import customers, jobs, ledger
+from safelight import budgets, customers, jobs, ledger
 from safelight.clock import Clock
 from safelight.db import Database, Row, Transaction
 from safelight.errors import AuthenticationFailed, InvalidValue, NotFound
 from safelight.gateway.orders import StatementPage
-from safelight.types import Balance, Identity, ImageRecord, Job, SizePlan, StatementLine
+from safelight.gateway.receipts import Receipt, read_receipt
+from safelight.types import (
+    Balance,
+    Identity,
+    ImageRecord,
+    Job,
+    KeyBalance,
+    SizePlan,
+    StatementLine,
+)
 
 KEY_CACHE_S = 1.0
 """A revoked key is refused at most this much later."""
@@ -62,6 +71,17 @@ class Reading:
             raise NotFound(f"No job has the id {job_id!r}.", param="id")
         return job
 
+    async def receipt(self, customer_id: str, job_id: str) -> Receipt:
+        """Return all that is known of a customer's job; what the customer sees of it is less.
+
+        Raises:
+            NotFound: no such job, or another customer's.
+        """
+        found = await self._db.read(lambda tx: read_receipt(tx, job_id, pepper=self._pepper))
+        if found is None or found.job.customer_id != customer_id:
+            raise NotFound(f"No job has the id {job_id!r}.", param="id")
+        return found
+
     async def image(self, image_id: str) -> ImageRecord:
         """Return an image of any customer; callers check who may see it.
 
@@ -76,6 +96,16 @@ class Reading:
     async def balance(self, customer_id: str) -> Balance:
         """Return what a customer has, what is held, and what can be spent."""
         return await self._db.read(lambda tx: ledger.balance(tx, customer_id))
+
+    async def key_balance(self, identity: Identity) -> KeyBalance:
+        """Return the money of a key's customer, with the budgets of the key."""
+
+        def look(tx: Transaction) -> KeyBalance:
+            money = ledger.balance(tx, identity.customer_id)
+            states = budgets.states(tx, identity.key_id)
+            return KeyBalance(**msgspec.structs.asdict(money), budgets=states)
+
+        return await self._db.read(look)
 
     async def statement(
         self,

@@ -21,6 +21,11 @@ class Room:
         self._lock = threading.Lock()
         self._taken: set[str] = set()
 
+    @property
+    def free(self) -> int:
+        """How many more jobs there is room for."""
+        return self.limit - len(self._taken)
+
     def take(self, job_ids: Collection[str]) -> None:
         """Make room for new jobs; for those that have it already, again.
 

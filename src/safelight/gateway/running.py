@@ -15,11 +15,11 @@ from pathlib import Path
 
 import msgspec
 
-from safelight import attempts, images, jobs, ledger
+from safelight import images, jobs, ledger
 from safelight.config import ChannelConfig
 from safelight.db import Transaction
 from safelight.errors import FaultClass, StorageError, UnknownModel, UpstreamError
-from safelight.gateway import failures
+from safelight.gateway import ending, failures
 from safelight.gateway.buying import BACKOFF_FIRST_S, BACKOFF_MAX_S, Buying
 from safelight.gateway.calling import Answer, Calls, Lost, is_edit
 from safelight.gateway.failures import Failed
@@ -44,19 +44,20 @@ class Run:
         job: leased to this process.
         live: whether a caller may be watching: then partial images are worth their price, and the
             job goes before those that nobody waits for.
+        left_s: how long it has until its deadline. From here on the monotonic clock counts.
     """
 
-    def __init__(self, parts: Parts, watch: Watch, turns: Turns, job: Job, *, live: bool) -> None:
+    def __init__(
+        self, parts: Parts, watch: Watch, turns: Turns, job: Job, *, live: bool, left_s: float
+    ) -> None:
         self._parts = parts
         self._watch = watch
         self._turns = turns
         self._job = job
         self._live = live
+        self._superseded = False
         self._calls = Calls(parts, turns, job, on_partial=self._on_partial if live else None)
-        left_s = (job.deadline_at - parts.clock.now_ms()) / 1000
-        # The wall clock may have been set back since the job was accepted.
-        planned_s = (job.deadline_at - job.created_at) / 1000
-        self._deadline = parts.clock.monotonic() + min(left_s, planned_s)
+        self._deadline = parts.clock.monotonic() + left_s
 
     @property
     def _policy(self) -> ChannelConfig:
@@ -80,6 +81,16 @@ class Run:
         Args:
             answer: what an earlier process had already received.
         """
+        try:
+            await self._to_its_end(answer)
+        except Lost:
+            log.info("job is no longer ours", extra={"job_id": self._job.id})
+
+    def supersede(self) -> None:
+        """Say that the job has ended elsewhere: attempts that are cancelled now have lost."""
+        self._superseded = True
+
+    async def _to_its_end(self, answer: Answer | None) -> None:
         buying: Buying[Answer] | None = None
         try:
             buying = self._buying()
@@ -90,8 +101,6 @@ class Run:
             if buying is not None:
                 await buying.close(delivered=False)
             await self._release(end.failure)
-        except Lost:
-            log.info("job is no longer ours", extra={"job_id": self._job.id})
         finally:
             if buying is not None:
                 await buying.abandon()
@@ -110,7 +119,9 @@ class Run:
 
         async def attempt(lease: Lease) -> Answer:
             return await self._calls.make(
-                lease, deadline=self._deadline, superseded=lambda: buying.superseding
+                lease,
+                deadline=self._deadline,
+                superseded=lambda: buying.superseding or self._superseded,
             )
 
         buying = Buying(
@@ -170,9 +181,7 @@ class Run:
             source = answer.received.path
             if images.needs_pixels(probe, job.size_plan, job.request.output_format):
                 # Worth a commit of its own only where something long follows.
-                await self._parts.write(
-                    lambda tx: jobs.advance(tx, job.id, Stage.VERIFIED), job_id=job.id
-                )
+                await self._journal(Stage.VERIFIED)
                 source = parts.spool.remade(answer.received.path)
                 blob = await parts.pixels.render(
                     answer.received.path,
@@ -198,10 +207,16 @@ class Run:
                 sold=True,
             ) from error
         except StorageError as error:
-            raise Failed(failures.storage_full()) from error
+            raise Failed(failures.not_stored(error.code)) from error
         await self._store(source, blob.digest)
-        await self._parts.write(lambda tx: jobs.advance(tx, job.id, Stage.STORED), job_id=job.id)
+        await self._journal(Stage.STORED)
         return blob
+
+    async def _journal(self, stage: Stage) -> None:
+        job_id = self._job.id
+        await self._parts.write(
+            lambda tx: jobs.advance(tx, job_id, stage), job_id=job_id, tries=UNTIL_CANCELLED
+        )
 
     def _check_pixels(self, width: int, height: int) -> None:
         plan = self._job.size_plan
@@ -218,14 +233,15 @@ class Run:
         for again in itertools.count():
             try:
                 return await self._parts.storage.put(source, digest)
-            except StorageError:
+            except StorageError as error:
+                code = error.code
                 log.exception("blob not stored", extra={"job_id": self._job.id})
             left = self._deadline - self._parts.clock.monotonic()
             if left <= 0 and again >= STORE_RETRIES:
                 break
             pause = min(BACKOFF_FIRST_S * 2 ** min(again, 5), BACKOFF_MAX_S)
             await asyncio.sleep(pause if left <= 0 else min(pause, left))
-        raise Failed(failures.storage_full())
+        raise Failed(failures.not_stored(code))
 
     # --- the end -------------------------------------------------------------------------
 
@@ -274,15 +290,7 @@ class Run:
         job = self._job
 
         def end(tx: Transaction) -> Job | None:
-            if jobs.fail(tx, job, failure):
-                attempts.lose(tx, job.id)
-                ledger.release(
-                    tx,
-                    transfer_id=transfer_id,
-                    reserve_id=job.reserve_id,
-                    actor="gateway",
-                    reason=failure.code or failure.type,
-                )
+            ending.release(tx, job, failure, transfer_id=transfer_id)
             return jobs.get_job(tx, job.id)
 
         done = await self._parts.write(end, job_id=job.id, tries=UNTIL_CANCELLED)

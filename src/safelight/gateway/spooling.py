@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from safelight.gateway.processes import Processes
+from safelight.gateway.process_files import ProcessFiles
 from safelight.types import Received
 
 _ANSWER = re.compile(r"(?P<job>[^.]+)\.(?P<epoch>\d+)\.(?P<k>\d+)")
@@ -31,13 +31,13 @@ class SpoolFolder:
 
     Args:
         root: the spool of the data folder.
-        processes: says which of the folders in it are left by the dead.
+        files: says which of the folders in it are left by the dead.
     """
 
-    def __init__(self, root: Path, processes: Processes) -> None:
+    def __init__(self, root: Path, files: ProcessFiles) -> None:
         self._shared = root
-        self._processes = processes
-        self._root = processes.own_folder(root)
+        self._files = files
+        self._root = files.own_folder(root)
         self._answers: defaultdict[str, set[Path]] = defaultdict(set)
         self._adopted: dict[str, list[Path]] = {}
 
@@ -57,7 +57,7 @@ class SpoolFolder:
         # Most of these names do not exist, for each order: the plain call is the cheap one.
         paths = [str(answer) + suffix for answer in answers for suffix in ("", *_BESIDE)]
         for path in [*paths, *map(str, adopted)]:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # not there, or not to be removed now: swept later
                 os.unlink(path)  # noqa: PTH108
         for folder in {left.parent for left in adopted} - {self._root}:
             _remove_if_empty(folder)
@@ -72,15 +72,19 @@ class SpoolFolder:
         """
         found: defaultdict[str, list[Path]] = defaultdict(list)
         # In the root itself: earlier versions had no folder for each process.
-        for folder in [self._shared, *self._processes.left_folders(self._shared)]:
+        for folder in [self._shared, *self._files.left_folders(self._shared)]:
             with contextlib.suppress(FileNotFoundError):  # another process is sweeping it
                 for path in folder.iterdir():
                     if not path.is_dir():
                         found[path.name.partition(".")[0]].append(path)
         return found
 
+    def own(self, job_id: str) -> list[Path]:
+        """List this process's own files of a job."""
+        return list(self._root.glob(f"{job_id}.*"))
+
     def adopt(self, job_id: str, files: Iterable[Path]) -> None:
-        """Say that a job of a dead process is run here: its end removes these files too."""
+        """Say that a job is run here which left files before: its end removes these too."""
         self._adopted[job_id] = list(files)
         for path in self._adopted[job_id]:
             match = _ANSWER.match(path.name)
@@ -92,7 +96,7 @@ class SpoolFolder:
         for job_id in left.keys() - set(open_job_ids):
             for path in left[job_id]:
                 path.unlink(missing_ok=True)
-        for folder in self._processes.left_folders(self._shared):
+        for folder in self._files.left_folders(self._shared):
             _remove_if_empty(folder)
 
     def leave(self) -> None:

@@ -62,7 +62,8 @@ class Upkeep:
         now, now_ms = clock.monotonic(), clock.now_ms()
         for row in rows:
             limiter = pool.limiters.get(row.name)
-            news = row.changed_at > self._seen.get(row.name, 0)
+            # Not "later": the wall clock may have been set back since.
+            news = row.changed_at != self._seen.get(row.name)
             self._seen[row.name] = row.changed_at
             if limiter is not None and news and row.name not in learnt:
                 limiter.adopt(_learnt(row, now_ms), now)

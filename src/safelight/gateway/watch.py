@@ -31,20 +31,31 @@ class Watch:
     def __init__(self, on_forgotten: Callable[[str], None]) -> None:
         self._on_forgotten = on_forgotten
         self._ends: dict[str, asyncio.Future[Job]] = {}
-        self._followed: set[str] = set()
-        self._queues: defaultdict[str, set[asyncio.Queue[Event | None]]] = defaultdict(set)
+        # Dictionaries for their order: who waits is told in the order of coming, in every run.
+        self._followed: dict[str, None] = {}
+        self._queues: defaultdict[str, dict[asyncio.Queue[Event | None], None]] = defaultdict(dict)
         self._partials: defaultdict[str, list[PartialImage]] = defaultdict(list)
 
     def open(self, job_id: str) -> None:
         """Say that a job is run here from now on; who followed it goes on waiting."""
-        self._followed.discard(job_id)
+        self._followed.pop(job_id, None)
         self._future(job_id)
 
     def follow(self, job_id: str) -> asyncio.Future[Job]:
         """Return the future of a job's end, which somebody must look for unless it runs here."""
         if job_id not in self._ends:
-            self._followed.add(job_id)
+            self._followed[job_id] = None
         return self._future(job_id)
+
+    def hand_over(self, job_id: str) -> bool:
+        """Say that a job does not run here any more and has not ended: now it is followed.
+
+        False when it is known to have ended.
+        """
+        if job_id not in self._ends:
+            return False
+        self._followed[job_id] = None
+        return True
 
     def _future(self, job_id: str) -> asyncio.Future[Job]:
         if job_id not in self._ends:
@@ -69,7 +80,7 @@ class Watch:
 
     def ended(self, job: Job) -> None:
         """Tell everybody that a job has ended."""
-        self._followed.discard(job.id)
+        self._followed.pop(job.id, None)
         future = self._ends.pop(job.id, None)
         if future is not None and not future.done():
             future.set_result(job)
@@ -79,7 +90,7 @@ class Watch:
 
     def abandon(self, job_id: str) -> None:
         """Stop running or following a job here without an end (the process is leaving)."""
-        self._followed.discard(job_id)
+        self._followed.pop(job_id, None)
         future = self._ends.pop(job_id, None)
         if future is None:
             return
@@ -98,13 +109,13 @@ class Watch:
         Raises:
             Abandoned: the process is leaving.
         """
-        waiting = set(job_ids)
+        waiting = dict.fromkeys(job_ids)
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         for job_id in waiting:
             for partial in self._partials.get(job_id, ()):
                 queue.put_nowait(partial)
-            self._queues[job_id].add(queue)
-        watched = frozenset(waiting)
+            self._queues[job_id][queue] = None
+        watched = tuple(waiting)
         try:
             for job in ended:
                 yield JobEnded(job)
@@ -113,7 +124,7 @@ class Watch:
                 if event is None:
                     raise Abandoned
                 if isinstance(event, JobEnded):
-                    waiting.discard(event.job.id)
+                    waiting.pop(event.job.id, None)
                 yield event
         finally:
             for job_id in watched:
@@ -123,7 +134,7 @@ class Watch:
         queues = self._queues.get(job_id)
         if queues is None:
             return
-        queues.discard(queue)
+        queues.pop(queue, None)
         if not queues:
             del self._queues[job_id]
         self._forget_unwatched(job_id)

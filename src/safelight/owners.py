@@ -1,0 +1,76 @@
+"""Owners: to which process each open job is leased, and for how long it may be.
+
+Owns the narrow reads of the open rows of `job` by which ownership is watched: thousands of jobs may
+be open, so no prompt is read here. Taking a job over is a change of its state and stays with the
+others in `jobs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from itertools import islice
+
+import msgspec
+
+from safelight.db import Transaction
+
+ASK_MAX = 500
+"""Most jobs that one question names."""
+
+
+class OpenJob(msgspec.Struct, frozen=True):
+    """An open job as a watcher sees it; `owner` is empty where it is leased to nobody."""
+
+    id: str
+    owner: str
+    epoch: int
+    planned_s: float
+    """How long it may be open, from its acceptance to its deadline."""
+    deadline_at: int
+    """Milliseconds since 1970."""
+
+
+def open_jobs(tx: Transaction) -> list[OpenJob]:
+    """Return every open job."""
+    rows = tx.all(
+        "SELECT id, COALESCE(lease_owner, '') AS owner, epoch, deadline_at, created_at FROM job "
+        "WHERE state IN ('queued', 'in_progress')"
+    )
+    return [
+        OpenJob(
+            row["id"],
+            row["owner"],
+            row["epoch"],
+            (row["deadline_at"] - row["created_at"]) / 1000,
+            row["deadline_at"],
+        )
+        for row in rows
+    ]
+
+
+def of_open_jobs(tx: Transaction) -> set[str]:
+    """Return the processes to which open jobs are leased; an empty name stands for none."""
+    rows = tx.all(
+        "SELECT DISTINCT COALESCE(lease_owner, '') AS owner FROM job "
+        "WHERE state IN ('queued', 'in_progress')"
+    )
+    return {row["owner"] for row in rows}
+
+
+def open_among(tx: Transaction, job_ids: Collection[str]) -> set[str]:
+    """Return those of the named jobs that have not ended."""
+    found: set[str] = set()
+    rest = iter(job_ids)
+    for names in _named(rest):
+        places = ", ".join(f":{name}" for name in names)
+        rows = tx.all(
+            f"SELECT id FROM job WHERE state IN ('queued', 'in_progress') AND id IN ({places})",
+            names,
+        )
+        found.update(row["id"] for row in rows)
+    return found
+
+
+def _named(job_ids: Iterator[str]) -> Iterator[dict[str, str]]:
+    while some := list(islice(job_ids, ASK_MAX)):
+        yield {f"id{place}": job_id for place, job_id in enumerate(some)}
