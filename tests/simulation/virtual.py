@@ -1,10 +1,13 @@
-"""An event loop whose time jumps: hours of waiting pass in seconds, and every run is the same."""
+"""An event loop whose time jumps: hours of waiting pass in seconds, and every run is the same.
+
+Work for threads is done in place, so that there are none; `lives.py` adds processes that die.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -18,11 +21,10 @@ class _Jumping(selectors.SelectSelector):
         self.now = 1000.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if not ready:
-            assert timeout is not None, "everybody waits for nothing"
-            self.now += timeout
-        return ready
+        # No thread and no socket could have made anything ready.
+        assert timeout is not None, "everybody waits for nothing"
+        self.now += timeout
+        return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -34,6 +36,26 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self.jumping.now
+
+    def run_in_executor(  # type: ignore[override]  # (typeshed's names only other type variables)
+        self, _executor: object, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        """Do the work of a thread in place."""
+        future: asyncio.Future[T] = self.create_future()
+        settle(future, func, *args)
+        return future
+
+
+def settle(future: asyncio.Future[T], func: Callable[..., T], *args: Any) -> None:
+    """Give a future the end of a function."""
+    if future.cancelled():
+        return  # withdrawn before its turn, as a thread pool does
+    try:
+        result = func(*args)
+    except Exception as error:  # noqa: BLE001  (whoever awaits the future gets it)
+        future.set_exception(error)
+    else:
+        future.set_result(result)
 
 
 class LoopClock:
