@@ -7,11 +7,20 @@ import csv
 import io
 import json
 import urllib.request
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safelight.office import open_office
+from e2e.process import GatewayProcess
+from safelight.app import open_database, open_store
+from safelight.clock import SystemClock
+from safelight.db import Database, Row
+from safelight.keyring import Keyring
+from safelight.office import Office
+
+_NOTHING: Mapping[str, str] = {}
 
 
 @dataclass
@@ -24,19 +33,42 @@ class Books:
     """Calls that left and were not answered: nobody can say whether they were billed."""
 
 
-def witness(data: Path) -> Books:
-    """Re-add everything in a data folder."""
+def witness(data: Path, environ: Mapping[str, str] = _NOTHING) -> Books:
+    """Re-add everything in a data folder; `environ` may say that its books are elsewhere."""
 
     async def look() -> Books:
-        async with open_office(data) as office:
+        async with _opened(data, environ) as db:
+            store = open_store(data)
+            office = Office(db, Keyring.load_or_create(data), store)
             waste = (await office.waste()).values()
-            return Books(
-                await office.audit(),
-                sum(account.sold for account in waste),
-                sum(account.unknown for account in waste),
-            )
+            faults = await office.audit()
+            store.close()
+        return Books(
+            faults,
+            sum(account.sold for account in waste),
+            sum(account.unknown for account in waste),
+        )
 
     return asyncio.run(look())
+
+
+def rows(gateway: GatewayProcess, sql: str, **params: Any) -> list[Row]:
+    """Read rows from the database of a gateway, beside it."""
+
+    async def look() -> list[Row]:
+        async with _opened(gateway.data, gateway.environ) as db:
+            return await db.read(lambda tx: tx.all(sql, params))
+
+    return asyncio.run(look())
+
+
+@asynccontextmanager
+async def _opened(data: Path, environ: Mapping[str, str]) -> AsyncIterator[Database]:
+    db = open_database(data, SystemClock(), check=False, environ=environ)
+    try:
+        yield db
+    finally:
+        await db.close()
 
 
 def get(url: str, key: str) -> Any:

@@ -80,10 +80,14 @@ class InProcess:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[InProcess]:
+async def running(folder: Path, config: str = "") -> AsyncIterator[InProcess]:
     """Start an application over the proof upstream, on a clock that stands still."""
     clock = ManualClock()
-    app = App(load_config(None, folder, environ={}), clock)
+    path = folder / "safelight.toml" if config else None
+    if path is not None:
+        folder.mkdir(parents=True)
+        path.write_text(config)
+    app = App(load_config(path, folder, environ={}), clock)
     key = await Office(app.db, app.keyring).create_customer_key("team", 10_000_000)
     await app.start()
     try:

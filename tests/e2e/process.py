@@ -9,7 +9,12 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+REAL = ("-m", "safelight")
+"""The program as it is installed."""
 
 
 def free_port() -> int:
@@ -21,9 +26,25 @@ def free_port() -> int:
 
 
 class GatewayProcess:
-    """One data folder and the process that serves it."""
+    """One data folder and the process that serves it.
 
-    def __init__(self, folder: Path, config: str = "") -> None:
+    Args:
+        folder: gets the data folder, the configuration and the log.
+        config: the text of the configuration.
+        program: what Python runs; its arguments follow.
+        environ: what the program and the operator's commands find beside our own environment.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: str = "",
+        *,
+        program: Sequence[str] = REAL,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.program = program
+        self.environ = dict(environ or {})
         self.data = folder / "data"
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -33,14 +54,34 @@ class GatewayProcess:
         self.config.write_text(config)
         self.process: subprocess.Popen[str] | None = None
         self.first_key: str | None = None
+        self.announced: dict[str, Any] = {}
 
     @property
     def base_url(self) -> str:
         return f"{self.url}/v1"
 
+    def beside(self, folder: Path) -> GatewayProcess:
+        """Return another process, with a port of its own, on the same data folder."""
+        other = GatewayProcess(
+            folder, self.config.read_text(), program=self.program, environ=self.environ
+        )
+        other.data = self.data
+        return other
+
     def start(self, environ: dict[str, str] | None = None) -> GatewayProcess:
         """Start and wait until it listens."""
-        command = [sys.executable, "-m", "safelight", "serve", "--json"]
+        self.launch(environ)
+        assert self.process is not None
+        text = _first_json(self.process)
+        if text is None:
+            raise RuntimeError(f"the gateway did not start: {self.log.read_text()[-2000:]}")
+        self.announced = text
+        self.first_key = self.first_key or text.get("first_key")
+        return self
+
+    def launch(self, environ: dict[str, str] | None = None) -> None:
+        """Start and do not wait."""
+        command = [sys.executable, *self.program, "serve", "--json"]
         command += ["--config", str(self.config), "--data", str(self.data)]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
         with self.log.open("a") as log:
@@ -49,47 +90,62 @@ class GatewayProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "UPSTREAM_KEY": "sk-test", **(environ or {})},
+                env=self._environ(environ),
             )
-        assert self.process.stdout is not None
-        text = _first_json(self.process)
-        if text is None:
-            raise RuntimeError(f"the gateway did not start: {self.log.read_text()[-2000:]}")
-        self.first_key = self.first_key or text.get("first_key")
-        return self
+
+    def _environ(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        return {**os.environ, "UPSTREAM_KEY": "sk-test", **self.environ, **(more or {})}
 
     def kill(self) -> None:
         """End the process as a power cut would."""
         self._end(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """Pause the process as a machine that is moved elsewhere is paused."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen process go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> int:
         """Ask the process to drain, and return its exit code."""
         return self._end(signal.SIGTERM)
 
-    def _end(self, number: signal.Signals) -> int:
+    def died(self, seconds: float = 30) -> int:
+        """Wait for the process to end by itself, and return its exit code."""
+        return self._end(None, seconds)
+
+    def _end(self, number: signal.Signals | None, seconds: float = 60) -> int:
         if self.process is None:
             return 0
-        self.process.send_signal(number)
-        code = self.process.wait(60)
+        if number is not None:
+            self.process.send_signal(number)
+        code = self.process.wait(seconds)
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.process = None
         return code
 
-    def key(self, name: str = "team", credit: str = "100.00") -> str:
+    def key(self, name: str = "team", credit: str = "100.00", *limits: str) -> str:
         """Make a key with the operator's command, whether the server runs or not."""
+        made = self.command("keys", "create", name, "--credit", credit, *limits)
+        assert made.count("\n") == 1, made
+        return made.strip()
+
+    def command(self, *words: str) -> str:
+        """Run an operator's command on the data folder, and return what it prints."""
         done = subprocess.run(
-            [
-                *(sys.executable, "-m", "safelight", "keys", "create", name),
-                *("--credit", credit, "--data", str(self.data)),
-            ],
+            [sys.executable, "-m", "safelight", *words, "--data", str(self.data)],
             capture_output=True,
             text=True,
             check=True,
             timeout=60,
+            env=self._environ(),
         )
-        assert done.stdout.count("\n") == 1, done.stdout
-        return done.stdout.strip()
+        return done.stdout
 
     def __enter__(self) -> GatewayProcess:
         return self.start()
@@ -99,7 +155,7 @@ class GatewayProcess:
             self.kill()
 
 
-def _first_json(process: subprocess.Popen[str]) -> dict[str, str] | None:
+def _first_json(process: subprocess.Popen[str]) -> dict[str, Any] | None:
     """Read the announcement, which may span several lines; None when the process ended."""
     assert process.stdout is not None
     watchdog = threading.Timer(60, process.kill)
@@ -109,7 +165,7 @@ def _first_json(process: subprocess.Popen[str]) -> dict[str, str] | None:
         for line in process.stdout:
             text += line
             try:
-                found: dict[str, str] = json.loads(text)
+                found: dict[str, Any] = json.loads(text)
             except json.JSONDecodeError:
                 continue
             return found

@@ -139,7 +139,8 @@ def test_a_damaged_database_is_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "data" / "safelight.db").write_bytes(b"this is no database" * 1000)
     done = serve(tmp_path, "")
     assert done.returncode == 2
-    assert "safelight.db cannot be used" in done.stderr
+    assert "safelight.db is damaged" in done.stderr
+    assert "no backup of it is known" in done.stderr
     assert "Traceback" not in done.stderr
 
 
