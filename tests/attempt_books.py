@@ -9,9 +9,10 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from safelight import attempts, customers, jobs, ledger
-from safelight.app import DATABASE_FILE
 from safelight.clock import Clock
-from safelight.db import Transaction
+from safelight.db import Database, Transaction
+from safelight.db.address import DATABASE_FILE
+from safelight.db.postgres import PostgresDatabase
 from safelight.db.sqlite import SqliteDatabase
 from safelight.types import (
     BlobRef,
@@ -39,9 +40,11 @@ class MovableClock(Clock, Protocol):
 class AttemptBooks:
     """One customer's jobs, each with the attempts that a test gives it."""
 
-    def __init__(self, folder: Path, clock: MovableClock) -> None:
+    def __init__(self, folder: Path, clock: MovableClock, *, url: str = "") -> None:
         self.clock = clock
-        self.db = SqliteDatabase(folder / DATABASE_FILE, clock)
+        self.db: Database = (
+            PostgresDatabase(url, clock) if url else SqliteDatabase(folder / DATABASE_FILE, clock)
+        )
         self._jobs = 0
 
     async def open(self) -> AttemptBooks:

@@ -10,28 +10,43 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
+import random
 import shutil
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+import psycopg
+
+from safelight import backups
 from safelight.api import make_asgi
 from safelight.api.context import Services
 from safelight.channels import Channels
-from safelight.clock import Clock
+from safelight.clock import Clock, SystemClock
 from safelight.config import Config
 from safelight.costs import MarginWatch
-from safelight.db import Database
-from safelight.db.sqlite import SqliteDatabase
+from safelight.db import Database, SchemaTooNew, address
+from safelight.db.postgres import PostgresDatabase
+from safelight.db.postgres_opening import NotForText
+from safelight.db.sqlite import BUSY_TIMEOUT_S, SqliteDatabase
+from safelight.db.sqlite_opening import Damaged
+from safelight.db.sqlite_trouble import OnDamage
+from safelight.durable import make_folder
 from safelight.errors import ConfigError, Unavailable
 from safelight.gateway import Gateway
 from safelight.gateway.background import Background
 from safelight.gateway.parts import Parts
 from safelight.gateway.processes import Processes
-from safelight.gateway.recovery import recover
+from safelight.gateway.reaping import LOOK_S as REAP_S
+from safelight.gateway.reaping import Reaper
+from safelight.gateway.recovery import LOOK_S, Recovery
 from safelight.gateway.refusals import Refusals
+from safelight.gateway.restored import release_open_jobs
 from safelight.gateway.spooling import SpoolFolder
 from safelight.gateway.upkeep import SHARE_S, SHOW_S, Upkeep
+from safelight.gateway.verification import Verification
+from safelight.gateway.verification.auditor import Auditor
 from safelight.images import PixelWorker
 from safelight.keyring import Keyring
 from safelight.links import Links
@@ -41,43 +56,61 @@ from safelight.upstreams import Upstream, load_upstream
 
 log = logging.getLogger("safelight.app")
 
-DATABASE_FILE = "safelight.db"
-LOOK_S = 5.0
-"""How often a process looks for what dead ones left."""
+ORDER_PATIENCE_S = 1.0
+"""How long an order waits for another process's lock on the database. What must be written in the
+end is written again and again; whoever orders would rather be told soon."""
 
 
 class App:
-    """Everything that one server process needs, put together."""
+    """Everything that one server process needs, put together.
 
-    def __init__(self, config: Config, clock: Clock) -> None:
+    Args:
+        config: what the operator wants.
+        clock: the time of every part.
+        rng: where ids, pauses and choices come from; the system's unless a simulation gives one.
+    """
+
+    def __init__(self, config: Config, clock: Clock, *, rng: random.Random | None = None) -> None:
         data = config.data_dir
+        rng = rng or random.SystemRandom()
         self.config = config
         self.clock = clock
         # Before anything is opened: a wrong option is the operator's to mend, nothing is to close.
         self.upstreams: dict[str, Upstream] = {
-            name: load_upstream(name, clock)
+            name: self.make_upstream(name)
             for name in sorted({account.upstream for account in config.accounts})
         }
         accounts = tuple(self.upstreams[one.upstream].check(one) for one in config.accounts)
-        self.owner = f"{os.getpid()}-{secrets.token_hex(6)}"
+        self.owner = f"{os.getpid()}-{rng.getrandbits(48):012x}"
         self.keyring = Keyring.load_or_create(data)
-        self.db = open_database(data, clock)
+        self.db = self.make_database()
         self.channels = Channels(config.channels)
-        self.processes = Processes(data / "processes", self.owner)
-        self.store = DiskStore(data / "blobs")
+        self.processes = Processes(
+            data / "processes", self.owner, clock=clock, lease_s=config.server.lease_s
+        )
+        self.store = self.make_store()
         self.parts = Parts(
             db=self.db,
-            pool=Pool(accounts, clock, policy=config.pool),
+            # Spreads load and guards nothing.
+            pool=Pool(accounts, clock, random.Random(rng.getrandbits(64)), config.pool),  # noqa: S311
             storage=self.store,
             pixels=PixelWorker(),
             channels=self.channels,
             upstreams=self.upstreams,
-            spool=SpoolFolder(data / "spool", self.processes),
+            spool=SpoolFolder(data / "spool", self.processes.files),
             clock=clock,
             margins=MarginWatch(config.pool.margin_alarm, clock),
             refusals=Refusals(config.pool.refusals_per_hour),
+            rng=rng,
         )
         self.upkeep = Upkeep(self.parts, owner=self.owner)
+        self.auditor = Auditor(
+            self.db,
+            Verification(self.db, self.store, clock, self.parts.rng),
+            clock,
+            every_s=config.billing.verify_s,
+            blobs=config.billing.verify_blobs,
+        )
         self.gateway = Gateway(
             self.parts,
             processes=self.processes,
@@ -85,6 +118,7 @@ class App:
             max_file_bytes=config.server.max_file_bytes,
             min_free_bytes=config.storage.min_free_bytes,
             max_in_flight=config.server.max_in_flight,
+            limits=config.limits,
         )
         self.services = Services(
             gateway=self.gateway,
@@ -93,33 +127,93 @@ class App:
             storage=self.store,
             clock=clock,
             config=config,
-            spool_dir=self.processes.own_folder(data / "uploads"),
+            spool_dir=self.processes.files.own_folder(data / "uploads"),
         )
         self.asgi = make_asgi(self.services)
+        self._recovery = Recovery(self.gateway, self.parts, self.processes)
+        self._reaper = Reaper(self.gateway, self.parts, self.processes, self._recovery)
+        self._heart = Background()
         self._background = Background()
+
+    # The seams: one step each, so that whoever composes the program may stand between.
+
+    def make_database(self) -> Database:
+        """Open the database of the data folder.
+
+        Raises:
+            ConfigError: it is damaged, or not to be opened.
+        """
+        return open_database(
+            self.config.data_dir,
+            self.clock,
+            patience_s=ORDER_PATIENCE_S,
+            on_damage=self._stop_accepting,
+        )
+
+    def _stop_accepting(self, what: str) -> None:
+        """Say what is damaged and where a backup is, and accept nothing more. For any thread."""
+        data = self.config.data_dir
+        log.critical(
+            "the database is damaged: nothing is accepted or written any more; "
+            "stop, keep a copy of the data folder and restore",
+            extra={
+                "file": str(data / address.DATABASE_FILE),
+                "fault": what,
+                "backup": backups.newest_backup(data),
+            },
+        )
+        self.gateway.refuse_all()
+
+    def make_store(self) -> DiskStore:
+        """Open the blob store of the data folder."""
+        return open_store(self.config.data_dir)
+
+    def make_upstream(self, name: str) -> Upstream:
+        """Make the adapter of that name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        return load_upstream(name, self.clock)
 
     async def start(self) -> int:
         """Continue what dead processes left, then accept orders; return how many jobs."""
+        # Before the first row is leased to it; without a row it would count as dead.
+        await self._beat()
+        self._heart.run("heartbeat", self._beat, pause_s=self.processes.beat_s)
+        await self._finish_restore()
         await self.upkeep.share()
-        recovered = await self._take_over()
+        recovered = await self._recovery.take_page()
         self.gateway.accepting = True
         await self.upkeep.show()
         background = self._background
         background.run("take over", self._look, pause_s=LOOK_S)
+        background.run("reap", self._reaper.look, pause_s=REAP_S)
         background.run("share limits", self.upkeep.share, pause_s=SHARE_S)
         background.run("show accounts", self.upkeep.show, pause_s=SHOW_S)
         background.run("probe accounts", self.upkeep.probe, pause_s=self.config.pool.probe_s)
+        verify_s = self.config.billing.verify_s
+        background.run("verify", self.auditor.round, pause_s=verify_s, at_once=True)
         return recovered
+
+    async def _finish_restore(self) -> None:
+        """On the first start after a restore, let nothing go on that was open in the backup."""
+        origin = backups.read_origin(self.config.data_dir)
+        if origin is None or origin.reconciled:
+            return
+        await release_open_jobs(self.parts, until_ms=origin.restored_at)
+        done = msgspec.structs.replace(origin, reconciled=True)
+        backups.write_origin(self.config.data_dir, done)
 
     async def _look(self) -> None:
         # Who drains must not begin what it will not finish: another process will.
         if self.gateway.accepting:
-            await self._take_over()
+            uploads = self.services.spool_dir.parent
+            await asyncio.to_thread(self.processes.files.remove_left, uploads)
+            await self._recovery.look()
 
-    async def _take_over(self) -> int:
-        taken = await recover(self.gateway, self.parts, self.processes)
-        await asyncio.to_thread(self.processes.remove_left, self.services.spool_dir.parent)
-        return taken
+    async def _beat(self) -> None:
+        await self.processes.beat(self.db)
 
     async def stop(self, drain_s: float) -> int:
         """Drain, then close everything; return how many jobs are left to other processes."""
@@ -127,6 +221,9 @@ class App:
         left = await self.gateway.drain(drain_s)
         with contextlib.suppress(Unavailable):
             await self.upkeep.leave()
+        await self._heart.stop()
+        with contextlib.suppress(Unavailable):
+            await self.processes.retire(self.db)
         for upstream in self.upstreams.values():
             await upstream.close()
         self.parts.pixels.close()
@@ -146,7 +243,7 @@ def make_data_folder(data_dir: Path) -> None:
         ConfigError: it cannot be made or written to.
     """
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(data_dir)
         usable = os.access(data_dir, os.W_OK | os.X_OK)
     except OSError as error:
         raise ConfigError(
@@ -156,17 +253,83 @@ def make_data_folder(data_dir: Path) -> None:
         raise ConfigError(f"the data folder {data_dir} cannot be written to; choose another --data")
 
 
-def open_database(data_dir: Path, clock: Clock, *, check: bool = True) -> Database:
-    """Open, check and migrate the database of a data folder.
+def open_database(
+    data_dir: Path,
+    clock: Clock,
+    *,
+    check: bool = True,
+    patience_s: float = BUSY_TIMEOUT_S,
+    on_damage: OnDamage | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Database:
+    """Open, check and migrate the database with a data folder's books (docs/configuration.md).
+
+    Args:
+        data_dir: the data folder.
+        clock: gives each transaction its one time.
+        check: whether to look at the whole file for damage first.
+        patience_s: how long a work waits while another process writes to the file.
+        on_damage: told when damage of the file is met later; may be called in any thread.
+        environ: says whether the books are in a Postgres.
 
     Raises:
-        ConfigError: it is damaged, or not to be opened.
+        ConfigError: it is damaged, not to be opened, or not the one with this folder's books.
     """
-    path = data_dir / DATABASE_FILE
+    backups.check_whole(data_dir)
+    url = address.chosen(environ)
+    address.check_belongs(data_dir, url)
+    if url is not None:
+        database = _open_postgres(url, clock)
+        address.note(data_dir, url)
+        return database
+    path = data_dir / address.DATABASE_FILE
     try:
-        return SqliteDatabase(path, clock, check=check)
-    except sqlite3.Error as error:
+        return SqliteDatabase(
+            path, clock, check=check, busy_timeout_s=patience_s, on_damage=on_damage
+        )
+    except Damaged as error:
+        raise ConfigError(
+            f"the database is damaged: {error}; stop all processes, keep a copy of the data folder "
+            f"and restore the newest backup ({backups.newest_backup(data_dir)})"
+        ) from error
+    except (sqlite3.Error, SchemaTooNew) as error:
         raise ConfigError(f"the database {path} cannot be used: {error}") from error
+
+
+def open_at(url: str, data_dir: Path, clock: Clock) -> Database:
+    """Open and migrate a database by its address, whoever's books it holds.
+
+    Args:
+        url: postgresql://..., or `sqlite:` for the file in the data folder.
+        data_dir: the data folder.
+        clock: gives each transaction its one time.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    postgres = address.chosen({address.VARIABLE: url})
+    if postgres is not None:
+        return _open_postgres(postgres, clock)
+    path = data_dir / address.DATABASE_FILE
+    try:
+        return SqliteDatabase(path, clock)
+    except (sqlite3.Error, SchemaTooNew) as error:
+        raise ConfigError(f"the database {path} cannot be used: {error}") from error
+
+
+def _open_postgres(url: str, clock: Clock) -> Database:
+    try:
+        # Processes on many machines agree on the database's clock, not on their own.
+        return PostgresDatabase(url, None if isinstance(clock, SystemClock) else clock)
+    except (psycopg.Error, NotForText, SchemaTooNew) as error:
+        words = " ".join(str(error).split())
+        name = address.without_password(url)
+        raise ConfigError(f"the database {name} cannot be used: {words}") from error
+
+
+def open_store(data_dir: Path) -> DiskStore:
+    """Open the pictures of a data folder."""
+    return DiskStore(data_dir / "blobs")
 
 
 def _longest_link(config: Config) -> int:

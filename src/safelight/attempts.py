@@ -7,9 +7,11 @@ module decides nothing, prices nothing and moves no money.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from safelight.db import Transaction
+from safelight.db import Row, Transaction
 from safelight.types import Job, Micros, Received
 
 
@@ -107,9 +109,10 @@ def receive(
         },
     )
     tx.execute(
+        # Of the current epoch only: the stage is that of whoever is at work on the job now.
         "UPDATE job SET stage = 'received', usage = COALESCE(:usage, usage) "
-        "WHERE id = :id AND state IN ('queued', 'in_progress')",
-        {"id": job_id, "usage": usage},
+        "WHERE id = :id AND epoch = :epoch AND state IN ('queued', 'in_progress')",
+        {"id": job_id, "epoch": epoch, "usage": usage},
     )
 
 
@@ -137,3 +140,99 @@ def waste(tx: Transaction) -> dict[str, Waste]:
         "FROM attempt WHERE ended_at IS NOT NULL GROUP BY account"
     )
     return {row["account"]: Waste(row["sold"], row["unknown"]) for row in rows}
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One upstream call as it was journalled. Times in milliseconds since 1970.
+
+    `outcome` is None while the call runs. `sold`: probably billed by the upstream; None: nobody can
+    say (it runs, or it left and was not answered). `settled`: its picture is the customer's.
+    """
+
+    job_id: str
+    epoch: int
+    k: int
+    account: str
+    group: str
+    sent_at: int
+    ended_at: int | None
+    outcome: str | None
+    code: str | None
+    sold: bool | None
+    settled: bool
+    upstream_request_id: str | None
+    cost_micros: Micros | None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the call took, or None while it runs."""
+        return None if self.ended_at is None else (self.ended_at - self.sent_at) / 1000
+
+
+_READ = (
+    "SELECT job_id, epoch, k, account, limiter_group, sent_at, ended_at, outcome, code, sold, "
+    "settled, upstream_request_id, vendor_cost_micros FROM attempt "
+)
+
+
+def of_jobs(tx: Transaction, job_ids: Sequence[str]) -> dict[str, tuple[Attempt, ...]]:
+    """Return the attempts of some jobs by job, in the order in which they were sent."""
+    if not job_ids:
+        return {}
+    names = {f"id{place}": job_id for place, job_id in enumerate(job_ids)}
+    rows = tx.all(
+        _READ + f"WHERE job_id IN ({', '.join(':' + name for name in names)}) "
+        "ORDER BY job_id, sent_at, epoch, k",
+        names,
+    )
+    found: dict[str, list[Attempt]] = {}
+    for row in rows:
+        found.setdefault(row["job_id"], []).append(_attempt(row))
+    return {job_id: tuple(made) for job_id, made in found.items()}
+
+
+def sent_between(
+    tx: Transaction, *, account: str | None, group: str | None, from_ms: int, to_ms: int
+) -> list[Attempt]:
+    """Return what left for one account, or for one limiter group, in the order of leaving.
+
+    Args:
+        tx: a transaction.
+        account: the account's name, or None.
+        group: the limiter group's name, or None; one of both is given.
+        from_ms: inclusive lower bound of the moment of leaving, milliseconds since 1970.
+        to_ms: exclusive upper bound of it.
+    """
+    whose = "account = :name" if group is None else "limiter_group = :name"
+    rows = tx.all(
+        _READ + f"WHERE {whose} AND sent_at >= :from AND sent_at < :to "
+        "ORDER BY sent_at, job_id, epoch, k",
+        {"name": account if group is None else group, "from": from_ms, "to": to_ms},
+    )
+    return [_attempt(row) for row in rows]
+
+
+def names(tx: Transaction) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the accounts and the limiter groups that anything has ever left for; it reads all."""
+    rows = tx.all("SELECT DISTINCT account, limiter_group FROM attempt")
+    accounts = {row["account"] for row in rows}
+    return tuple(sorted(accounts)), tuple(sorted({row["limiter_group"] for row in rows}))
+
+
+def _attempt(row: Row) -> Attempt:
+    known = row["outcome"] is not None and row["sold"] is not None
+    return Attempt(
+        job_id=row["job_id"],
+        epoch=row["epoch"],
+        k=row["k"],
+        account=row["account"],
+        group=row["limiter_group"],
+        sent_at=row["sent_at"],
+        ended_at=row["ended_at"],
+        outcome=row["outcome"],
+        code=row["code"],
+        sold=bool(row["sold"]) if known else None,
+        settled=bool(row["settled"]),
+        upstream_request_id=row["upstream_request_id"],
+        cost_micros=row["vendor_cost_micros"],
+    )

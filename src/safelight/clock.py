@@ -34,7 +34,7 @@ class SystemClock:
 
 
 class ManualClock:
-    """A clock that moves only when told to; both faces move together."""
+    """A clock that moves only when told to; both faces move together unless it is set."""
 
     def __init__(self, start_ms: int = 1_800_000_000_000) -> None:
         self._ms = start_ms
@@ -52,3 +52,7 @@ class ManualClock:
         """Move both clocks forward by `seconds`."""
         self._ms += round(seconds * 1000)
         self._monotonic += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward, or back; the monotonic clock never jumps."""
+        self._ms += round(seconds * 1000)

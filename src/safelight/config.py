@@ -53,6 +53,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 240.0
     max_in_flight: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
     """Most jobs that run at one time in one process."""
+    lease_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 45.0
+    """A process on another data folder that gives no sign of life for so long is dead."""
 
 
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,11 +109,23 @@ class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class BillingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[billing]: the customer that the first start makes."""
+    """[billing]: the customer that the first start makes; how the books are watched."""
 
     first_customer: Text = "default"
     first_credit: str = "10.00"
     """Dollars credited to the first customer, as a decimal string."""
+    verify_s: Seconds = 300.0
+    """How often the books are verified, by one of all processes on the database."""
+    verify_blobs: Share = 0.01
+    """Share of the pictures that each verification reads and hashes."""
+
+
+class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[limits]: how fast a key may ask that has no limits of its own; 0: as fast as it likes."""
+
+    requests_per_minute: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    max_in_flight: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    """Most jobs of one key that have not ended, over all processes."""
 
 
 class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -152,6 +166,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerConfig
     storage: StorageConfig
     billing: BillingConfig
+    limits: LimitsConfig
     pool: PoolConfig
     accounts: tuple[Account, ...]
     channels: dict[str, ChannelConfig]
@@ -159,7 +174,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-SECTIONS: tuple[str, ...] = ("server", "storage", "billing", "pool", "accounts", "channels")
+SECTIONS: tuple[str, ...] = (
+    "server",
+    "storage",
+    "billing",
+    "limits",
+    "pool",
+    "accounts",
+    "channels",
+)
 """The top-level keys of the file."""
 
 _StructT = TypeVar("_StructT", bound=msgspec.Struct)
@@ -191,6 +214,7 @@ def load_config(path: Path | None, data_dir: Path, *, environ: Mapping[str, str]
         server=_load_server(file),
         storage=_section(file, StorageConfig, "storage"),
         billing=_load_billing(file),
+        limits=_section(file, LimitsConfig, "limits"),
         pool=_load_pool(file),
         accounts=accounts,
         channels=live,
@@ -340,6 +364,7 @@ __all__ = [
     "ChannelConfig",
     "Config",
     "ConfigError",
+    "LimitsConfig",
     "PoolConfig",
     "ServerConfig",
     "StorageConfig",

@@ -10,6 +10,8 @@
     |   `-- InvalidImage              an input that is no usable picture
     |-- AuthenticationFailed      401 no key, a wrong key or a revoked key
     |-- InsufficientBalance       402 top up
+    |   `-- BudgetExceeded            a budget of the key is used up
+    |-- CustomerFrozen            403 the books are being looked into; nothing new is accepted
     |-- NotFound                  404 no such thing for this customer
     |-- MethodNotAllowed          405 the path exists, the method does not
     |-- RequestTimeout            408 the request arrived too slowly
@@ -33,10 +35,14 @@ message only through `UpstreamError.message`, which adapters scrub of credential
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 from typing import Literal
 
 from safelight.notices import LimitNotice
+
+STORAGE_UNAVAILABLE = "storage_unavailable"
+"""The code of a disk that fails without saying that it is full or protected."""
 
 
 class SafelightError(Exception):
@@ -48,6 +54,7 @@ class SafelightError(Exception):
         param: the request parameter at fault, or None.
         retry_after_s: seconds until a retry makes sense, or None.
         should_retry: overrides the class's advice to the SDK (`x-should-retry`).
+        limits: what the answer's headers tell about the caller's own limits.
     """
 
     status = 500
@@ -64,8 +71,10 @@ class SafelightError(Exception):
         retry_after_s: float | None = None,
         should_retry: bool | None = None,
         moderation_details: dict[str, object] | None = None,
+        limits: tuple[LimitNotice, ...] = (),
     ) -> None:
         super().__init__(message)
+        self.limits = limits
         self.message = message
         self.code = code if code is not None else self.default_code
         self.param = param
@@ -139,6 +148,20 @@ class InsufficientBalance(SafelightError):
     status = 402
     type = "insufficient_quota"
     default_code = "insufficient_balance"
+
+
+class BudgetExceeded(InsufficientBalance):
+    """A budget of the key does not cover the price."""
+
+    default_code = "budget_exceeded"
+
+
+class CustomerFrozen(SafelightError):
+    """The customer's books do not add up, or an operator has stopped the customer."""
+
+    status = 403
+    type = "permission_error"
+    default_code = "customer_frozen"
 
 
 class NotFound(SafelightError):
@@ -338,4 +361,46 @@ class ConfigError(Exception):
 
 
 class StorageError(Exception):
-    """The blob store could not keep or give a blob."""
+    """The blob store could not keep or give a blob.
+
+    Args:
+        message: what happened and what to do, for the operator.
+        code: what a caller is told, one of those of `storage_code`.
+    """
+
+    def __init__(self, message: str, *, code: str = STORAGE_UNAVAILABLE) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def storage_code(error: OSError) -> str:
+    """Return our wire code for what the operating system says of a disk."""
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
+            return "storage_full"
+        case errno.EROFS | errno.EACCES | errno.EPERM:
+            return "storage_read_only"
+        case errno.EMFILE | errno.ENFILE:
+            return "too_many_open_files"
+        case _:
+            return STORAGE_UNAVAILABLE
+
+
+def storage_refusal(code: str) -> Unavailable:
+    """Return what a caller is told whose bytes cannot be kept or given: 503, and free."""
+    # Files are closed within a moment; space and rights come back when a person looks after them.
+    again = code in ("too_many_open_files", STORAGE_UNAVAILABLE)
+    return Unavailable(
+        f"{_STORAGE_WORDS[code]} Nothing was charged.",
+        code=code,
+        retry_after_s=2 if again else None,
+        should_retry=again,
+    )
+
+
+_STORAGE_WORDS = {
+    "storage_full": "The gateway's disk is full; the operator must free space.",
+    "storage_read_only": "The gateway may not write to its data; the operator must allow it.",
+    "too_many_open_files": "The gateway has too many files open; send the request again.",
+    STORAGE_UNAVAILABLE: "The gateway's disk fails; send the request again.",
+}

@@ -80,14 +80,15 @@ def insert_job(  # noqa: PLR0913  (the columns of one row)
     reserve_id: str,
     lease_owner: str,
     deadline_at: int,
+    budget_day: str,
 ) -> None:
     """Insert one job, queued and already leased to the process that will run it."""
     tx.execute(
         "INSERT INTO job (id, request_id, customer_id, key_id, n, channel, size, state, "
         "request, size_plan, price_micros, reserve_id, epoch, lease_owner, deadline_at, "
-        "created_at) VALUES (:id, :request_id, :customer_id, :key_id, :n, :channel, :size, "
-        "'queued', :request, :size_plan, :price_micros, :reserve_id, 1, "
-        ":lease_owner, :deadline_at, :now)",
+        "created_at, budget_day) VALUES (:id, :request_id, :customer_id, :key_id, :n, :channel, "
+        ":size, 'queued', :request, :size_plan, :price_micros, :reserve_id, 1, "
+        ":lease_owner, :deadline_at, :now, :budget_day)",
         {
             "id": job_id,
             "request_id": request.id,
@@ -103,6 +104,7 @@ def insert_job(  # noqa: PLR0913  (the columns of one row)
             "lease_owner": lease_owner,
             "deadline_at": deadline_at,
             "now": tx.now_ms,
+            "budget_day": budget_day,
         },
     )
 
@@ -121,28 +123,74 @@ def jobs_of(tx: Transaction, request_id: str) -> tuple[Job, ...]:
     return tuple(_job(row) for row in rows)
 
 
-def lease_owners(tx: Transaction) -> set[str]:
-    """Return the processes to which open jobs are leased; an empty name stands for none."""
+def open_jobs_of(tx: Transaction, owners: Collection[str], *, limit: int) -> list[tuple[str, Job]]:
+    """Return open jobs leased to one of these processes, with their owners.
+
+    At most `limit`, each customer's oldest first: nobody's thousand jobs hold up another's one.
+    """
+    if not owners or limit < 1:
+        return []
+    names = {f"owner{place}": owner for place, owner in enumerate(sorted(owners))}
     rows = tx.all(
-        "SELECT DISTINCT COALESCE(lease_owner, '') AS owner FROM job "
-        "WHERE state IN ('queued', 'in_progress')"
+        _JOB_COLUMNS + "JOIN (SELECT id, created_at, "
+        "ROW_NUMBER() OVER (PARTITION BY customer_id ORDER BY created_at, id) AS turn FROM job "
+        "WHERE state IN ('queued', 'in_progress') "
+        f"AND COALESCE(lease_owner, '') IN ({', '.join(':' + name for name in names)}) "
+        "ORDER BY turn, created_at, id LIMIT :limit) o ON o.id = j.id "
+        "ORDER BY o.turn, o.created_at, o.id",
+        {**names, "limit": limit},
     )
-    return {row["owner"] for row in rows}
+    return [(row["lease_owner"] or "", _job(row)) for row in rows]
 
 
-def open_jobs_of(tx: Transaction, owners: Collection[str]) -> list[tuple[str, Job]]:
-    """Return every open job leased to one of these processes, with its owner, oldest first."""
+def open_job_ids(tx: Transaction, *, until_ms: int) -> list[str]:
+    """Return the ids of all open jobs that were accepted by then."""
     rows = tx.all(
-        _JOB_COLUMNS + "WHERE j.state IN ('queued', 'in_progress') ORDER BY j.created_at, j.n"
+        "SELECT id FROM job WHERE state IN ('queued', 'in_progress') AND created_at <= :until "
+        "ORDER BY created_at, id",
+        {"until": until_ms},
     )
-    found = [(row["lease_owner"] or "", row) for row in rows]
-    return [(owner, _job(row)) for owner, row in found if owner in owners]
+    return [row["id"] for row in rows]
 
 
-def open_job_ids(tx: Transaction) -> set[str]:
-    """Return the ids of all jobs that have not ended."""
-    rows = tx.all("SELECT id FROM job WHERE state IN ('queued', 'in_progress')")
-    return {row["id"] for row in rows}
+def requests_since(tx: Transaction, key_id: str, *, since_ms: int, until_ms: int) -> int:
+    """Return how many requests of a key came in a time, `since_ms` excluded."""
+    row = tx.one(
+        "SELECT COUNT(*) AS requests FROM request "
+        "WHERE key_id = :key AND created_at > :since AND created_at <= :until",
+        {"key": key_id, "since": since_ms, "until": until_ms},
+    )
+    return 0 if row is None else int(row["requests"])
+
+
+def time_of_request(tx: Transaction, key_id: str, *, back: int, until_ms: int) -> int | None:
+    """Return when the key's newest request but `back` came; None: there are not so many."""
+    row = tx.one(
+        "SELECT created_at FROM request WHERE key_id = :key AND created_at <= :until "
+        "ORDER BY created_at DESC LIMIT 1 OFFSET :back",
+        {"key": key_id, "back": back, "until": until_ms},
+    )
+    return None if row is None else row["created_at"]
+
+
+def count_open_of_key(tx: Transaction, key_id: str) -> int:
+    """Return how many jobs of a key have not ended."""
+    row = tx.one(
+        "SELECT COUNT(*) AS jobs FROM job "
+        "WHERE key_id = :key AND state IN ('queued', 'in_progress')",
+        {"key": key_id},
+    )
+    return 0 if row is None else int(row["jobs"])
+
+
+def oldest_open_of_key(tx: Transaction, key_id: str, *, limit: int) -> tuple[Job, ...]:
+    """Return the jobs of a key that have been open longest."""
+    rows = tx.all(
+        _JOB_COLUMNS + "WHERE j.key_id = :key AND j.state IN ('queued', 'in_progress') "
+        "ORDER BY j.created_at, j.n LIMIT :limit",
+        {"key": key_id, "limit": limit},
+    )
+    return tuple(_job(row) for row in rows)
 
 
 def ended_among(tx: Transaction, job_ids: Sequence[str]) -> list[Job]:
@@ -198,9 +246,10 @@ def complete(
     """End a job with its image, from any epoch; False when it has ended before."""
     changed = tx.execute(
         "UPDATE job SET state = 'completed', stage = 'settled', image_id = :image, "
-        "completed_at = :now, lease_owner = NULL "
+        "completed_at = :now, lease_owner = NULL, usage = COALESCE((SELECT a.usage FROM attempt a "
+        "WHERE a.job_id = job.id AND a.epoch = :epoch AND a.k = :k), usage) "
         "WHERE id = :id AND state IN ('queued', 'in_progress')",
-        {"id": job.id, "image": image_id, "now": tx.now_ms},
+        {"id": job.id, "image": image_id, "now": tx.now_ms, "epoch": epoch, "k": k},
     )
     if not changed:
         return False
@@ -302,14 +351,6 @@ def detach_request(tx: Transaction, request_id: str, *, retry_count: int) -> Non
     )
 
 
-def detach_callers_of(tx: Transaction, owners: Collection[str]) -> None:
-    """Say that nobody waits any more at these processes: they are dead."""
-    for owner in owners:
-        tx.execute(
-            "UPDATE request SET attached_by = NULL WHERE attached_by = :owner", {"owner": owner}
-        )
-
-
 def deliver_request(tx: Transaction, request_id: str, *, retry_count: int) -> None:
     """Say that the whole answer was written to the caller who came with `retry_count`.
 
@@ -396,6 +437,7 @@ def _job(row: Row) -> Job:
         failure=_optional(row["failure"], JobFailure),
         usage=_optional(row["usage"], Usage),
         delivered_at=row["delivered_at"],
+        budget_day=row["budget_day"],
     )
 
 

@@ -44,8 +44,8 @@ def free_at(
     """Return when the group may send again, or None if it may now.
 
     Counts the attempts of all processes in the last `window_ms`, but not those that failed before
-    they left. Called in the transaction that
-    inserts the attempt, so that two processes cannot both take the last place.
+    they left. Called in the transaction that inserts the attempt: it locks the group until that
+    ends, so that two processes cannot both take the last place.
 
     Args:
         tx: a transaction that may write.
@@ -54,11 +54,13 @@ def free_at(
         window_ms: its length.
         wanted: how many attempts shall begin.
     """
+    _lock(tx, group)
     row = tx.one(
-        "SELECT sent_at FROM attempt WHERE limiter_group = :name AND sent_at > :since "
+        "SELECT sent_at FROM attempt WHERE limiter_group = :name "
+        "AND sent_at > :since AND sent_at <= :until "
         "AND (outcome IS NULL OR outcome <> 'local') "
         "ORDER BY sent_at DESC LIMIT 1 OFFSET :images",
-        {"name": group, "since": tx.now_ms - window_ms, "images": max(0, images - wanted)},
+        {"name": group, **_window(tx, window_ms), "images": max(0, images - wanted)},
     )
     return None if row is None else int(row["sent_at"]) + window_ms
 
@@ -66,11 +68,16 @@ def free_at(
 def inputs_free_at(
     tx: Transaction, group: str, *, inputs: int, most: int, window_ms: int
 ) -> int | None:
-    """Return when the group may send `inputs` pictures along, or None if it may now."""
+    """Return when the group may send `inputs` pictures along, or None if it may now.
+
+    Locks the group as `free_at` does.
+    """
+    _lock(tx, group)
     row = tx.one(
         "SELECT COALESCE(SUM(input_images), 0) AS used, MIN(sent_at) AS oldest FROM attempt "
-        "WHERE limiter_group = :name AND sent_at > :since AND input_images > 0",
-        {"name": group, "since": tx.now_ms - window_ms},
+        "WHERE limiter_group = :name AND sent_at > :since AND sent_at <= :until "
+        "AND input_images > 0",
+        {"name": group, **_window(tx, window_ms)},
     )
     assert row is not None
     if not row["used"] or row["used"] + inputs <= most:
@@ -85,11 +92,26 @@ def granted_before(tx: Transaction, group: str, *, window_ms: int) -> int:
     """
     row = tx.one(
         "SELECT COUNT(*) AS granted FROM attempt WHERE limiter_group = :name "
-        "AND sent_at > :since AND (outcome IS NULL OR outcome NOT IN ('throttled', 'local'))",
-        {"name": group, "since": tx.now_ms - window_ms},
+        "AND sent_at > :since AND sent_at <= :until "
+        "AND (outcome IS NULL OR outcome NOT IN ('throttled', 'local'))",
+        {"name": group, **_window(tx, window_ms)},
     )
     assert row is not None
     return int(row["granted"])
+
+
+def _lock(tx: Transaction, group: str) -> None:
+    tx.lock(f"group:{group}")
+
+
+def _window(tx: Transaction, window_ms: int) -> dict[str, int]:
+    """Return the bounds of the last window.
+
+    What lies a whole window ahead was written before the wall clock was set back: counted, it would
+    stop its group for as long as the clock was set back. What lies less far ahead may be from a
+    machine whose clock is a little fast, and counts.
+    """
+    return {"since": tx.now_ms - window_ms, "until": tx.now_ms + window_ms}
 
 
 def get_limiter(tx: Transaction, name: str) -> LimiterRow | None:

@@ -1,4 +1,7 @@
-"""What an upstream's answer tells about its limits, good answers and refusals alike: data only."""
+"""What an answer tells about limits, good answers and refusals alike: data only.
+
+An upstream's answers tell of its limits, ours of those of the caller's key.
+"""
 
 from __future__ import annotations
 

@@ -11,26 +11,35 @@ import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from safelight import accounts, attempts, customers, ledger
-from safelight.app import make_data_folder, open_database
+import msgspec
+
+from safelight import accounts, attempts, budgets, customers, ledger
+from safelight.app import make_data_folder, open_database, open_store
 from safelight.clock import SystemClock
 from safelight.db import Database, Transaction
-from safelight.gateway.audit import audit
 from safelight.gateway.reading import statement_page
+from safelight.gateway.verification import Report, Verification, known
 from safelight.keyring import Keyring
-from safelight.types import Balance, Micros, StatementLine
+from safelight.office_books import OfficeBooks
+from safelight.storage import BlobStore
+from safelight.types import Balance, LimitChange, Micros, StatementLine
 
 STATEMENT_PAGE = 1000
+UNLIMITED = LimitChange()
 
 
 class Office:
     """What an operator's commands do with customers, keys and money."""
 
-    def __init__(self, db: Database, keyring: Keyring) -> None:
+    def __init__(self, db: Database, keyring: Keyring, store: BlobStore | None = None) -> None:
         self._db = db
+        self._store = store
         self._pepper = keyring.pepper()
+        self.books = OfficeBooks(db, self._pepper)
 
-    async def create_customer_key(self, name: str, credit_micros: Micros) -> str:
+    async def create_customer_key(
+        self, name: str, credit_micros: Micros, limits: LimitChange = UNLIMITED
+    ) -> str:
         """Make a key for the customer `name`, whom it makes if there is none, with credit."""
         key, key_id = customers.new_key()
         customer_id = f"cus_{secrets.token_hex(8)}"
@@ -46,13 +55,30 @@ class Office:
             )
             if credit_micros > 0:
                 _topup(tx, owner, credit_micros, "first credit")
+            _change_limits(tx, owner, key_id, limits)
 
         await self._db.write(work)
         return key
 
     async def list_keys(self) -> list[customers.KeyInfo]:
-        """Return every key, oldest first."""
-        return await self._db.read(customers.list_keys)
+        """Return every key with its limits, oldest first."""
+        return await self._db.read(_keys)
+
+    async def limit_key(self, key_id: str, change: LimitChange) -> customers.KeyInfo:
+        """Change the limits of a key and return it; orders in flight are not touched.
+
+        Raises:
+            LookupError: no key in use has the id.
+        """
+
+        def work(tx: Transaction) -> customers.KeyInfo:
+            customer_id = customers.customer_of_key(tx, key_id)
+            if customer_id is None:
+                raise LookupError(f"no key in use has the id {key_id!r}")
+            _change_limits(tx, customer_id, key_id, change)
+            return next(key for key in _keys(tx) if key.id == key_id)
+
+        return await self._db.write(work)
 
     async def revoke_key(self, key_id: str) -> bool:
         """End a key; False when there is no such key in use."""
@@ -79,6 +105,21 @@ class Office:
                     actor="operator",
                     reason=reason,
                 )
+            return ledger.balance(tx, customer_id)
+
+        return await self._db.write(work)
+
+    async def set_credit_line(self, customer: str, line_micros: Micros) -> Balance:
+        """Let a customer owe at most so much; 0 is prepaid.
+
+        Raises:
+            LookupError: no such customer.
+            ledger.WouldOverdraw: more than that is owed or held already.
+        """
+
+        def work(tx: Transaction) -> Balance:
+            customer_id = _customer(tx, customer)
+            ledger.set_credit_line(tx, customer_id, line_micros)
             return ledger.balance(tx, customer_id)
 
         return await self._db.write(work)
@@ -111,9 +152,59 @@ class Office:
         """Return every account's figures of the last `since_s` seconds; None: of all time."""
         return await self._db.read(lambda tx: accounts.read(tx, since_s=since_s))
 
+    async def verify(
+        self, customer: str | None = None, *, blobs: float | None = 1.0, freeze: bool = False
+    ) -> Report:
+        """Return what in the books does not fit together; every finding was looked for twice.
+
+        Args:
+            customer: only this one's books; None: everybody's.
+            blobs: share of the pictures to read and hash, None not to look at pictures at all.
+            freeze: stop the admissions of the customers concerned, as a server does.
+
+        Raises:
+            LookupError: no such customer.
+        """
+        customer_id = None
+        if customer is not None:
+            customer_id = await self._db.read(lambda tx: _customer(tx, customer))
+        looking = Verification(self._db, self._store, SystemClock())
+        report = await looking.run(customer_id=customer_id, blobs=blobs)
+        report.findings = await looking.again(report, blobs=blobs)
+        if freeze and (lasting := [one for one in report.findings if not one.passing]):
+            await self._db.write(lambda tx: known.keep(tx, lasting))
+        return report
+
     async def audit(self) -> list[str]:
-        """Return what in the books does not fit together; empty means sound."""
-        return await self._db.read(audit)
+        """Return what in the books and among the pictures does not fit together, in words."""
+        return [str(one) for one in (await self.verify()).findings]
+
+    async def freeze(self, customer: str, reason: str) -> bool:
+        """Stop a customer's admissions; False when they were stopped before.
+
+        Raises:
+            LookupError: no such customer.
+        """
+        return await self._db.write(lambda tx: ledger.freeze(tx, _customer(tx, customer), reason))
+
+    async def unfreeze(self, customer: str, reason: str) -> tuple[bool, tuple[str, ...]]:
+        """Let a customer order again and accept what is found of him now and was before.
+
+        Returns:
+            Whether admissions were stopped, and in words the findings that count no more.
+
+        Raises:
+            LookupError: no such customer.
+        """
+        standing = (await self.verify(customer, blobs=0.0)).findings
+
+        def work(tx: Transaction) -> tuple[bool, tuple[str, ...]]:
+            customer_id = _customer(tx, customer)
+            known.note(tx, standing)
+            accepted = known.accept(tx, customer_id, reason)
+            return ledger.unfreeze(tx, customer_id), accepted
+
+        return await self._db.write(work)
 
 
 @contextlib.asynccontextmanager
@@ -122,9 +213,11 @@ async def open_office(data_dir: Path) -> AsyncIterator[Office]:
     make_data_folder(data_dir)
     # Checked when the server starts: a command shall not read the whole file for one line.
     db = open_database(data_dir, SystemClock(), check=False)
+    store = open_store(data_dir)
     try:
-        yield Office(db, Keyring.load_or_create(data_dir))
+        yield Office(db, Keyring.load_or_create(data_dir), store)
     finally:
+        store.close()
         await db.close()
 
 
@@ -133,6 +226,25 @@ def _customer(tx: Transaction, name: str) -> str:
     if found is None:
         raise LookupError(f"no customer is named {name!r}")
     return found
+
+
+def _keys(tx: Transaction) -> list[customers.KeyInfo]:
+    states = budgets.all_states(tx)
+    return [
+        msgspec.structs.replace(key, budgets=states.get(key.id, ()))
+        for key in customers.list_keys(tx)
+    ]
+
+
+def _change_limits(tx: Transaction, customer_id: str, key_id: str, change: LimitChange) -> None:
+    customers.change_limits(tx, key_id, change)
+    if change.budgets:
+        ledger.hold_still(tx, customer_id)
+    for period, limit_micros in change.budgets.items():
+        if limit_micros is None:
+            budgets.remove(tx, key_id=key_id, period=period)
+        else:
+            budgets.put(tx, key_id=key_id, period=period, limit_micros=limit_micros)
 
 
 def _topup(tx: Transaction, customer_id: str, amount_micros: Micros, reason: str) -> None:

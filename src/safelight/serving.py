@@ -20,10 +20,10 @@ import uvicorn
 from safelight import customers, telemetry
 from safelight.api.server import uvicorn_config
 from safelight.app import App, make_data_folder
-from safelight.clock import SystemClock
+from safelight.clock import Clock, SystemClock
 from safelight.config import Config
 from safelight.errors import ConfigError
-from safelight.gateway.processes import starting
+from safelight.gateway.process_files import starting
 from safelight.money import dollars_to_micros
 from safelight.office import Office
 from safelight.types import Micros
@@ -63,8 +63,18 @@ class _Server(uvicorn.Server):
             self._on_listening(self.servers[0].sockets[0].getsockname()[1])
 
 
-def serve(config: Config, *, on_ready: Callable[[ServerInfo], None]) -> int:
+def serve(
+    config: Config,
+    *,
+    on_ready: Callable[[ServerInfo], None],
+    make_app: Callable[[Config, Clock], App] = App,
+) -> int:
     """Run a server until SIGINT or SIGTERM; return the exit code.
+
+    Args:
+        config: everything, defaults filled in.
+        on_ready: called once, when it listens.
+        make_app: puts the parts together.
 
     Raises:
         ConfigError: the data folder cannot be used, or the port is taken.
@@ -72,13 +82,17 @@ def serve(config: Config, *, on_ready: Callable[[ServerInfo], None]) -> int:
     telemetry.configure()
     _raise_open_files()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config, on_ready))
+        return runner.run(_serve(config, on_ready, make_app))
 
 
-async def _serve(config: Config, on_ready: Callable[[ServerInfo], None]) -> int:
+async def _serve(
+    config: Config,
+    on_ready: Callable[[ServerInfo], None],
+    make_app: Callable[[Config, Clock], App],
+) -> int:
     make_data_folder(config.data_dir)
     async with starting(config.data_dir):
-        app = App(config, SystemClock())
+        app = make_app(config, SystemClock())
         try:
             settings = uvicorn_config(app.asgi, config)
             # Before the first customer is made: whoever cannot listen cannot show the key, and it

@@ -24,6 +24,16 @@ FIELDS = (
     "status",
     "duration_ms",
     "customer_id",
+    "key_id",
+    "period",
+    "share",
+    "invariant",
+    "check",
+    "subject",
+    "stored",
+    "expected",
+    "file",
+    "backup",
 )
 """Extra fields that a line may carry; whatever else a record holds stays out."""
 

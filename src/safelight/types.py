@@ -323,14 +323,57 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     failure: JobFailure | None = None
     usage: Usage | None = None
     delivered_at: int | None = None
+    budget_day: str = ""
+    """The day (UTC, `2026-11-22`) in which the price counts against the budgets of the key."""
 
 
 class Balance(msgspec.Struct, frozen=True):
-    """A customer's money in micro-dollars; available = posted - held."""
+    """A customer's money in micro-dollars; available = posted - held.
+
+    What can be spent is `available_micros` and `credit_line_micros` together.
+    """
 
     posted_micros: Micros
     held_micros: Micros
     available_micros: Micros
+    credit_line_micros: Micros = 0
+
+
+Period = Literal["day", "month", "total"]
+PERIODS: tuple[Period, ...] = ("day", "month", "total")
+
+
+class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key may spend in a period, and how much of it is spent or held.
+
+    `resets_at` is unix seconds, None for `total`; `alerted` the highest share, in percent, that was
+    announced in this period.
+    """
+
+    period: Period
+    limit_micros: Micros
+    used_micros: Micros
+    remaining_micros: Micros
+    resets_at: int | None
+    alerted: int
+
+
+class KeyBalance(Balance, frozen=True, kw_only=True):
+    """A customer's money and the budgets of the one key that asks."""
+
+    budgets: tuple[BudgetState, ...] = ()
+
+
+class LimitChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator changes about the limits of a key.
+
+    Requests and jobs: None is the configuration's default, 0 no limit. `budgets` has the periods to
+    change, with their limits; None removes one.
+    """
+
+    requests_per_minute: int | msgspec.UnsetType | None = msgspec.UNSET
+    max_in_flight: int | msgspec.UnsetType | None = msgspec.UNSET
+    budgets: dict[Period, Micros | None] = {}
 
 
 class StatementLine(msgspec.Struct, frozen=True, kw_only=True):

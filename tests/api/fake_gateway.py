@@ -36,15 +36,18 @@ from safelight.gateway.orders import (
     PartialImage,
     StatementPage,
 )
+from safelight.gateway.receipts import Receipt
+from safelight.notices import LimitNotice
 from safelight.types import (
-    Balance,
     BlobRef,
+    BudgetState,
     Identity,
     ImageRecord,
     ImageRequest,
     Job,
     JobFailure,
     JobState,
+    KeyBalance,
     Quote,
     StatementLine,
     Usage,
@@ -126,6 +129,8 @@ class FakeGateway:
     replayed: bool = False
     accepting: bool = True
     lines: list[StatementLine] = field(default_factory=list)
+    budgets: tuple[BudgetState, ...] = ()
+    limits: tuple[LimitNotice, ...] = ()
     requests: list[ImageRequest] = field(default_factory=list)
     callers: list[Caller] = field(default_factory=list)
     given: list[frozenset[str]] = field(default_factory=list)
@@ -134,6 +139,7 @@ class FakeGateway:
     waiting: asyncio.Event = field(default_factory=asyncio.Event)
     jobs: dict[str, Job] = field(default_factory=dict)
     images: dict[str, ImageRecord] = field(default_factory=dict)
+    receipts: dict[str, Receipt] = field(default_factory=dict)
 
     async def authenticate(self, raw_key: str) -> Identity:
         if raw_key not in IDENTITIES:
@@ -169,7 +175,9 @@ class FakeGateway:
         self.callers.append(caller)
         self.given.append(given)
         jobs = tuple(self._job(request, caller, n) for n in range(request.n))
-        return Order(request_id=jobs[0].request_id, jobs=jobs, replayed=self.replayed)
+        return Order(
+            request_id=jobs[0].request_id, jobs=jobs, replayed=self.replayed, limits=self.limits
+        )
 
     def _job(self, request: ImageRequest, caller: Caller, n: int) -> Job:
         quote = self.quote(request)
@@ -265,13 +273,25 @@ class FakeGateway:
             raise NotFound("No such job.")
         return job
 
+    async def receipt(self, customer_id: str, job_id: str) -> Receipt:
+        found = self.receipts.get(job_id)
+        if found is None or found.job.customer_id != customer_id:
+            raise NotFound(f"No job has the id {job_id!r}.", param="id")
+        return found
+
     async def image(self, image_id: str) -> ImageRecord:
         if image_id not in self.images:
             raise NotFound("No such image.")
         return self.images[image_id]
 
-    async def balance(self, customer_id: str) -> Balance:
-        return Balance(posted_micros=1_000_000, held_micros=30_000, available_micros=970_000)
+    async def key_balance(self, identity: Identity) -> KeyBalance:
+        return KeyBalance(
+            posted_micros=1_000_000,
+            held_micros=30_000,
+            available_micros=970_000,
+            credit_line_micros=500_000,
+            budgets=self.budgets,
+        )
 
     async def statement(
         self,

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from api.conftest import Server
-from safelight.types import StatementLine
+from safelight.types import BudgetState, StatementLine
 
 COLUMNS = (
     "id,created_at,kind,job_id,request_id,channel,size,size_plan,amount_micros,balance_micros,"
@@ -42,13 +42,34 @@ def lines(server: Server) -> list[StatementLine]:
     return made
 
 
-async def test_the_balance(http: aiohttp.ClientSession) -> None:
-    """Three integers of micro-dollars."""
+async def test_the_balance(http: aiohttp.ClientSession, server: Server) -> None:
+    """Integers of micro-dollars, and the budgets of the key that asks."""
+    server.gateway.budgets = (
+        BudgetState(
+            period="day",
+            limit_micros=5_000_000,
+            used_micros=4_000_000,
+            remaining_micros=1_000_000,
+            resets_at=1_800_057_600,
+            alerted=80,
+        ),
+    )
     async with http.get("/v1/billing/balance") as answer:
         assert await answer.json() == {
             "posted_micros": 1_000_000,
             "held_micros": 30_000,
             "available_micros": 970_000,
+            "credit_line_micros": 500_000,
+            "budgets": [
+                {
+                    "period": "day",
+                    "limit_micros": 5_000_000,
+                    "used_micros": 4_000_000,
+                    "remaining_micros": 1_000_000,
+                    "resets_at": 1_800_057_600,
+                    "alerted": 80,
+                }
+            ],
         }
 
 

@@ -206,7 +206,8 @@ async def test_links_of_others_need_a_signature(
     """Another customer's picture is an input only while its link is valid."""
     theirs = server.gateway.add_image("cus_2", png(shade=4))
     link = server.services.links.sign(theirs.id, "png", ttl_s=60, link_epoch=0)
-    for url, status in ((link, 200), (f"/i/{theirs.id}.png", 400), (link[:-1] + "A", 400)):
+    forged = link[:-1] + ("A" if link[-1] != "A" else "E")
+    for url, status in ((link, 200), (f"/i/{theirs.id}.png", 400), (forged, 400)):
         async with http.post("/v1/images/edits", json={**BODY, "image": server.url + url}) as a:
             assert a.status == status, url
     server.clock.advance(61)

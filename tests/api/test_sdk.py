@@ -15,11 +15,13 @@ from api.conftest import Server
 from api.fake_gateway import USAGE
 from api.pictures import png
 from safelight.errors import (
+    BudgetExceeded,
     IdempotencyKeyReused,
     InsufficientBalance,
     RateLimited,
     Unavailable,
 )
+from safelight.notices import LimitNotice
 from safelight.types import JobFailure, Operation
 
 MODEL = "gpt-image-2-vip"
@@ -340,6 +342,7 @@ async def test_chat_answers_404_for_an_unknown_model(client: openai.AsyncOpenAI)
     ("refusal", "kind"),
     [
         (InsufficientBalance("top up"), openai.APIStatusError),
+        (BudgetExceeded("used up"), openai.APIStatusError),
         (IdempotencyKeyReused("other body"), openai.UnprocessableEntityError),
         (RateLimited("later", retry_after_s=500.2), openai.RateLimitError),
         (Unavailable("draining", retry_after_s=2), openai.InternalServerError),
@@ -360,6 +363,23 @@ async def test_refusals_are_the_sdks_classes(
     assert error.response.headers["x-should-retry"] in ("true", "false")
     if isinstance(refusal, RateLimited):
         assert error.response.headers["retry-after"] == "60"
+
+
+async def test_limits_of_the_key_travel_in_openais_headers(
+    client: openai.AsyncOpenAI, server: Server
+) -> None:
+    """A good answer says what is left of the minute, a refusal when to come again."""
+    server.gateway.limits = (LimitNotice(unit="requests", limit=60, remaining=59, reset_s=60),)
+    raw = await client.images.with_raw_response.generate(model=MODEL, prompt="a cat")
+    left = LimitNotice(unit="requests", limit=60, remaining=0, reset_s=7.25)
+    server.gateway.refusal = RateLimited("later", retry_after_s=6.01, limits=(left,))
+    with pytest.raises(openai.RateLimitError) as caught:
+        await client.images.generate(model=MODEL, prompt="a cat")
+    names = [f"x-ratelimit-{name}-requests" for name in ("limit", "remaining", "reset")]
+    assert [raw.headers[name] for name in names] == ["60", "59", "1m0s"]
+    refused = caught.value.response.headers
+    assert [refused[name] for name in names] == ["60", "0", "7.25s"]
+    assert (refused["retry-after"], refused["x-should-retry"]) == ("7", "true")
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from safelight.types import Usage
 
 
 @pytest.fixture
-async def books(tmp_path: Path) -> AsyncIterator[AttemptBooks]:
-    made = await AttemptBooks(tmp_path, ManualClock()).open()
+async def books(tmp_path: Path, database_url_seldom: str) -> AsyncIterator[AttemptBooks]:
+    made = await AttemptBooks(tmp_path, ManualClock(), url=database_url_seldom).open()
     yield made
     await made.db.close()
 

@@ -13,6 +13,7 @@ import pytest
 from attempt_books import PRICE, VIP, AttemptBooks
 from safelight.cli import main
 from safelight.clock import SystemClock
+from safelight.keyring import Keyring
 
 CONFIG = """
 [pool]
@@ -51,7 +52,7 @@ async def books(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     Path("safelight.toml").write_text(CONFIG, encoding="utf-8")
-    Path("data").mkdir()
+    Keyring.load_or_create(Path("data"))  # a gateway's data folder is known by its keys
     made = await AttemptBooks(tmp_path / "data", LateClock()).open()
     yield made
     await made.db.close()

@@ -12,10 +12,17 @@ import pytest
 
 from safelight.cli import main
 from safelight.cli.services import ServerInfo, Services
-from safelight.config import BillingConfig, Config, PoolConfig, ServerConfig, StorageConfig
+from safelight.config import (
+    BillingConfig,
+    Config,
+    LimitsConfig,
+    PoolConfig,
+    ServerConfig,
+    StorageConfig,
+)
 from safelight.errors import ConfigError
 from safelight.ledger import WouldOverdraw
-from safelight.types import Balance
+from safelight.types import Balance, BudgetState, LimitChange
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,11 @@ class Key:
     last4: str
     revoked_at: int | None
     balance_micros: int
+    credit_line_micros: int = 0
+    requests_per_minute: int | None = None
+    max_in_flight: int | None = None
+    budgets: tuple[BudgetState, ...] = ()
+    frozen_at: int | None = None
 
 
 @dataclass
@@ -37,8 +49,11 @@ class BookOffice:
     posted: dict[str, int] = field(default_factory=dict)
     keys: dict[str, Key] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
+    lines: dict[str, int] = field(default_factory=dict)
+    limits: LimitChange | None = None
 
-    async def create_customer_key(self, name: str, credit_micros: int) -> str:
+    async def create_customer_key(self, name: str, credit_micros: int, limits: LimitChange) -> str:
+        self.limits = limits
         self.posted[name] = self.posted.get(name, 0) + credit_micros
         number = len(self.keys) + 1
         moment = 1_800_000_000_000
@@ -60,6 +75,19 @@ class BookOffice:
         self.posted[customer] = posted
         self.reasons.append(reason)
         return Balance(posted, 0, posted)
+
+    async def limit_key(self, key_id: str, change: LimitChange) -> Key:
+        if key_id not in self.keys:
+            raise LookupError(key_id)
+        self.limits = change
+        return self.keys[key_id]
+
+    async def set_credit_line(self, customer: str, line_micros: int) -> Balance:
+        posted = self.posted[customer]
+        if posted < -line_micros:
+            raise WouldOverdraw
+        self.lines[customer] = line_micros
+        return Balance(posted, 0, posted, line_micros)
 
     @asynccontextmanager
     async def open(self, folder: Path) -> AsyncIterator[BookOffice]:
@@ -129,6 +157,7 @@ def test_keys_list_is_a_table_without_secrets(
     ("argv", "named"),
     [
         (["keys", "revoke", "key_9"], "key_9"),
+        (["keys", "limit", "key_9", "--rpm", "5"], "key_9"),
         (["credit", "nobody", "5"], "nobody"),
         (["credit", "acme", "-5.01"], "acme has less"),
     ],
@@ -149,7 +178,14 @@ def test_a_refusal_of_the_office_is_an_error(
 
 
 @pytest.mark.parametrize(
-    "argv", [["keys", "list"], ["keys", "revoke", "key_1"], ["credit", "acme", "1"]]
+    "argv",
+    [
+        ["keys", "list"],
+        ["keys", "limit", "key_1", "--rpm", "5"],
+        ["keys", "revoke", "key_1"],
+        ["credit", "acme", "1"],
+        ["credit", "acme", "--line", "1"],
+    ],
 )
 def test_a_slip_in_data_makes_no_folder(argv: list[str], services: Services) -> None:
     """Only `keys create` and `serve` may start a data folder."""
@@ -180,6 +216,97 @@ def test_credit_adds_and_takes_back(
     booked = msgspec.json.decode(capsys.readouterr().out)
     assert booked["balance"]["posted_micros"] == 8_500_000
     assert main(["credit", "acme", "0"], services) == 2
+
+
+# --- limits ---
+
+
+def test_keys_create_takes_limits(services: Services, office: BookOffice) -> None:
+    """What is not named is left to the configuration; `none` is no limit at all."""
+    argv = ["keys", "create", "acme", "--budget-day", "5.00", "--budget-total", "1000"]
+    assert main([*argv, "--rpm", "60", "--max-in-flight", "none"], services) == 0
+    assert office.limits == LimitChange(
+        requests_per_minute=60,
+        max_in_flight=0,
+        budgets={"day": 5_000_000, "total": 1_000_000_000},
+    )
+    assert main(["keys", "create", "acme"], services) == 0
+    assert office.limits == LimitChange()
+
+
+def test_keys_limit_changes_what_is_named(services: Services, office: BookOffice) -> None:
+    """`none` removes a budget, `default` gives a rate back to the configuration."""
+    assert main(["keys", "create", "acme"], services) == 0
+    argv = ["keys", "limit", "key_1", "--budget-month", "none", "--rpm", "default"]
+    assert main(argv, services) == 0
+    assert office.limits == LimitChange(requests_per_minute=None, budgets={"month": None})
+
+
+def test_limits_are_listed(
+    services: Services, office: BookOffice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A table shows rates, and of each budget the used and the whole; JSON has all of it."""
+    state = BudgetState(
+        period="month",
+        limit_micros=100_000_000,
+        used_micros=81_500_000,
+        remaining_micros=18_500_000,
+        resets_at=1_801_440_000,
+        alerted=80,
+    )
+    office.keys["key_1"] = Key(
+        "key_1", "acme", "acme", 0, "abcd", None, -500_000, 1_000_000, 60, 0, (state,)
+    )
+    assert main(["keys", "list"], services) == 0
+    shown = capsys.readouterr().out
+    for fact in ("1.000000", " 60 ", " none ", "81.500000/100.000000"):
+        assert fact in shown
+    assert main(["keys", "list", "--json"], services) == 0
+    (row,) = msgspec.json.decode(capsys.readouterr().out)["data"]
+    assert (row["credit_line_micros"], row["requests_per_minute"]) == (1_000_000, 60)
+    assert row["max_in_flight"] == 0
+    assert row["budgets"] == [msgspec.to_builtins(state)]
+    assert main(["keys", "limit", "key_1", "--rpm", "60", "--json"], services) == 0
+    assert msgspec.json.decode(capsys.readouterr().out)["id"] == "key_1"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--rpm=0",
+        "--rpm=-1",
+        "--rpm=many",
+        "--max-in-flight=1.5",
+        "--budget-day=-1",
+        "--budget-day=x",
+    ],
+)
+def test_a_limit_that_is_none_is_refused(
+    option: str, services: Services, office: BookOffice
+) -> None:
+    """A wrong value changes nothing, and so does naming no limit."""
+    assert main(["keys", "limit", "key_1", option], services) == 2
+    assert main(["keys", "create", "acme", option], services) == 2
+    assert main(["keys", "limit", "key_1"], services) == 2
+    assert (office.keys, office.limits) == ({}, None)
+
+
+def test_a_credit_line_is_set_instead_of_an_amount(
+    services: Services, office: BookOffice, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line is how much the customer may owe; it cannot be less than is owed."""
+    office.posted["acme"] = -2_000_000
+    assert main(["credit", "acme", "--line", "50.00"], services) == 0
+    assert "may owe 50.000000, -2.000000 available" in capsys.readouterr().out
+    assert main(["credit", "acme", "--line", "1.99"], services) == 1
+    assert "acme owes or holds more than that" in capsys.readouterr().err
+    assert office.lines == {"acme": 50_000_000}
+    assert main(["credit", "acme", "--line", "5", "--json"], services) == 0
+    told = msgspec.json.decode(capsys.readouterr().out)
+    assert told["balance"]["credit_line_micros"] == 5_000_000
+    for argv in (["acme"], ["acme", "5", "--line", "5"], ["acme", "--line", "-1"]):
+        assert main(["credit", *argv], services) == 2
+    assert main(["credit", "nobody", "--line", "5"], services) == 1
 
 
 # --- serve ---
@@ -215,6 +342,7 @@ class Desk:
             server=ServerConfig(),
             storage=StorageConfig(),
             billing=BillingConfig(),
+            limits=LimitsConfig(),
             pool=PoolConfig(),
             accounts=(),
             channels={},

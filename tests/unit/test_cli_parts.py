@@ -282,6 +282,7 @@ def test_nobody_listening_is_unreachable() -> None:
         (400, "moderation_blocked", ExitCode.MODERATION),
         (401, "invalid_api_key", ExitCode.REFUSED),
         (402, "insufficient_balance", ExitCode.NO_BALANCE),
+        (402, "budget_exceeded", ExitCode.NO_BALANCE),
         (504, "deadline_exceeded", ExitCode.TIMEOUT),
         (None, "moderation_blocked", ExitCode.MODERATION),
         (None, "insufficient_balance", ExitCode.NO_BALANCE),

@@ -19,8 +19,8 @@ WINDOW_MS = 61_000
 
 
 @pytest.fixture
-async def books(tmp_path: Path) -> AsyncIterator[AttemptBooks]:
-    made = await AttemptBooks(tmp_path, ManualClock()).open()
+async def books(tmp_path: Path, database_url: str) -> AsyncIterator[AttemptBooks]:
+    made = await AttemptBooks(tmp_path, ManualClock(), url=database_url).open()
     yield made
     await made.db.close()
 

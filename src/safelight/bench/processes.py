@@ -123,7 +123,7 @@ async def _started(name: str, command: Sequence[str], folder: Path) -> AsyncIter
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, _KEY_VARIABLE: "sk-bench"},
+            env={**_environ(), _KEY_VARIABLE: "sk-bench"},
             start_new_session=True,  # Ctrl-C is for the bench, which then ends everything in order
         )
     try:
@@ -166,6 +166,7 @@ async def _make_key(data: Path, folder: Path) -> str:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
+            env=_environ(),
             start_new_session=True,
         )
         try:
@@ -180,6 +181,11 @@ async def _make_key(data: Path, folder: Path) -> str:
             errors.seek(0)
             raise BenchError(f"no key could be made. {errors.read()[-500:].decode().strip()}")
     return key.decode().strip()
+
+
+def _environ() -> dict[str, str]:
+    """Return our environment without the operator's own books: a bench must not write there."""
+    return {**os.environ, "SAFELIGHT_DATABASE_URL": ""}
 
 
 async def _get(port: int, path: str, *, key: str = "") -> Any:

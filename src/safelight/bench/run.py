@@ -102,7 +102,7 @@ async def run(plan: Plan, progress: Progress) -> result.Report:
         machine=result.Machine(
             system=platform.system(),
             processor=platform.machine(),
-            cpus=_cpus(),
+            cpus=cpus(),
             python=platform.python_version(),
         ),
         concurrency=plan.concurrency,
@@ -251,7 +251,7 @@ def _require_space(plan: Plan, wanted: Weight, folder: Path) -> None:
         )
 
 
-def _cpus() -> int:
+def cpus() -> int:
     """Return how many CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

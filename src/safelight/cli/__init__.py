@@ -17,16 +17,22 @@ from typer.main import get_command
 from safelight import __version__
 from safelight.cli import (
     accounts,
+    backup,
     bench,
     credit,
     demo,
     edit,
+    export,
     generate,
     keys,
+    migrate,
     output,
+    receipt,
+    reconcile,
     serve,
     sizes,
     statement,
+    verify,
 )
 from safelight.cli.errors import EXIT_CODE_MEANINGS, CliError, ExitCode
 from safelight.cli.services import Services
@@ -77,6 +83,9 @@ def build() -> typer.Typer:
     program.command(rich_help_panel=running)(serve.serve)
     program.command(rich_help_panel=running)(demo.demo)
     program.command(rich_help_panel=running)(accounts.accounts)
+    program.command(rich_help_panel=running)(migrate.migrate)
+    program.command(rich_help_panel=running)(backup.backup)
+    program.command(rich_help_panel=running)(backup.restore)
     program.add_typer(bench.benches, name="bench", rich_help_panel=running)
     program.command(rich_help_panel=pictures)(generate.generate)
     program.command(rich_help_panel=pictures)(edit.edit)
@@ -87,6 +96,12 @@ def build() -> typer.Typer:
         credit.credit
     )
     program.command(rich_help_panel=money)(statement.statement)
+    program.command(rich_help_panel=money)(receipt.receipt)
+    program.command(rich_help_panel=money)(export.export)
+    program.command(rich_help_panel=money)(reconcile.reconcile)
+    program.command(rich_help_panel=money)(verify.verify)
+    program.command(rich_help_panel=money)(verify.freeze)
+    program.command(rich_help_panel=money)(verify.unfreeze)
     return program
 
 

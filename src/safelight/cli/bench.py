@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from safelight.cli import bench_pool, options, output
+from safelight.cli import bench_money, bench_pool, options, output
 from safelight.cli.errors import CliError, ExitCode
 from safelight.cli.picture import write_atomically
 from safelight.cli.table import Column
@@ -80,6 +80,7 @@ def bench(
 
 
 benches.command(name="pool")(bench_pool.pool)
+benches.command(name="money")(bench_money.money)
 
 
 def _run(plan: Plan) -> Report:

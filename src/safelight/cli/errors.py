@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     TIMEOUT = 4
     NO_BALANCE = 5
     MODERATION = 6
+    FINDINGS = 7
     INTERRUPTED = 130
 
 
@@ -52,6 +53,7 @@ EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.TIMEOUT: "out of time",
     ExitCode.NO_BALANCE: "the balance does not cover the price",
     ExitCode.MODERATION: "refused by a safety system",
+    ExitCode.FINDINGS: "something does not add up",
     ExitCode.INTERRUPTED: "interrupted",
 }
 
@@ -152,7 +154,7 @@ class AnswerError(GatewayError):
 def _exit_code(status: int | None, code: object) -> ExitCode:
     if code in ("moderation_blocked", "content_policy_violation"):
         return ExitCode.MODERATION
-    if status == 402 or code == "insufficient_balance":
+    if status == 402 or code in ("insufficient_balance", "budget_exceeded"):
         return ExitCode.NO_BALANCE
     if status in (408, 504) or code == "deadline_exceeded":
         return ExitCode.TIMEOUT
@@ -163,6 +165,8 @@ def _hint(status: int | None, code: object) -> str:
     match _exit_code(status, code):
         case ExitCode.MODERATION:
             return "Nothing was charged. Change the prompt or the input images."
+        case ExitCode.NO_BALANCE if code == "budget_exceeded":
+            return "The operator changes it with: safelight keys limit ID"
         case ExitCode.NO_BALANCE:
             return "The operator tops up with: safelight credit CUSTOMER AMOUNT"
     if status == 401:

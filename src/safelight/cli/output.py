@@ -76,12 +76,17 @@ def print_paragraph(text: str) -> None:
     console.print(f"[dim]{escape(text)}[/]", soft_wrap=not console.is_terminal)
 
 
-def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table: what a terminal has no room for is left out and named, a pipe gets all."""
-    console = out()
+def print_table(
+    columns: Sequence[Column], rows: Iterable[Sequence[str]], *, to_errors: bool = False
+) -> None:
+    """Print a table: what a terminal has no room for is left out and named, a pipe gets all.
+
+    `to_errors`: it is a remark beside a result that goes to standard output.
+    """
+    console = err() if to_errors else out()
     layout = lay_out(columns, rows, console.width if console.is_terminal else None)
-    _Console(width=layout.width, highlight=False).print(layout.table)
-    if layout.left_out:
+    _Console(stderr=to_errors, width=layout.width, highlight=False).print(layout.table)
+    if layout.left_out and not to_errors:
         print_paragraph(f"no room for: {', '.join(layout.left_out)} (--json shows all)")
 
 

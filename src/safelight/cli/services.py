@@ -17,7 +17,7 @@ import typer
 from safelight.cli.errors import CliError, ExitCode
 from safelight.cli.http import Patience
 from safelight.config import Config
-from safelight.types import Balance, Micros
+from safelight.types import Balance, BudgetState, LimitChange, Micros
 
 
 class ServerInfo(Protocol):
@@ -87,12 +87,51 @@ class KeyInfo(Protocol):
     def balance_micros(self) -> Micros:
         """The customer's available money."""
 
+    @property
+    def credit_line_micros(self) -> Micros:
+        """How much the customer may owe."""
+
+    @property
+    def frozen_at(self) -> int | None:
+        """Since when its customer cannot order, milliseconds since 1970; None: it can."""
+
+    @property
+    def requests_per_minute(self) -> int | None:
+        """How fast it may ask: None by the configuration, 0 without a limit."""
+
+    @property
+    def max_in_flight(self) -> int | None:
+        """How many jobs it may have open: None by the configuration, 0 without a limit."""
+
+    @property
+    def budgets(self) -> Sequence[BudgetState]:
+        """What it may spend in which period."""
+
 
 class Office(Protocol):
     """Customers, keys and money of one data folder, whether or not a server runs on it."""
 
-    async def create_customer_key(self, name: str, credit_micros: Micros) -> str:
+    async def create_customer_key(
+        self, name: str, credit_micros: Micros, limits: LimitChange
+    ) -> str:
         """Make a key for customer `name` (made too if new), add the credit, return the key."""
+        ...
+
+    async def limit_key(self, key_id: str, change: LimitChange) -> KeyInfo:
+        """Change a key's limits and return it.
+
+        Raises:
+            LookupError: no key in use has the id.
+        """
+        ...
+
+    async def set_credit_line(self, customer: str, line_micros: Micros) -> Balance:
+        """Let a customer owe at most so much, and return its balance.
+
+        Raises:
+            LookupError: no such customer.
+            ledger.WouldOverdraw: more than that is owed or held already.
+        """
         ...
 
     async def list_keys(self) -> Sequence[KeyInfo]:

@@ -187,10 +187,13 @@ class Limiter:
         for unit, (per_minute, configured) in learnt.others.items():
             if unit in self.meters and configured == self.meters[unit].configured:
                 self.meters[unit].adopt(per_minute, learnt=True, now=now)
-        if learnt.cooling_s > 0:
-            self.cooling_until = max(self.cooling_until, now + learnt.cooling_s)
-        if learnt.exhausted_s > 0:
-            self.exhausted_until = max(self.exhausted_until, now + learnt.exhausted_s)
+        # What lasts longer than any such time was written before the wall clock was set back.
+        cooling_s = min(learnt.cooling_s, self._policy.cooling_max_s)
+        exhausted_s = min(learnt.exhausted_s, self._policy.exhausted_s)
+        if cooling_s > 0:
+            self.cooling_until = max(self.cooling_until, now + cooling_s)
+        if exhausted_s > 0:
+            self.exhausted_until = max(self.exhausted_until, now + exhausted_s)
         else:
             self.exhausted_until = -math.inf  # another process has found money again
 

@@ -26,8 +26,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-from safelight.durable import fsync_folder
-from safelight.errors import StorageError
+from safelight.durable import fsync_folder, make_folder
+from safelight.errors import StorageError, storage_code
 
 T = TypeVar("T")
 
@@ -41,7 +41,9 @@ _THREADS = 8
 _LEFTOVER_S = 24 * 3600
 """A temporary file that nobody touched for a day belongs to a process that died."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Another file system, one without links, or too many of them."""
 _NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -59,6 +61,7 @@ class DiskStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._temporary = root / "tmp"
+        self._linked_in: set[Path] = set()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="disk")
         self._remove_leftovers()
 
@@ -115,6 +118,40 @@ class DiskStore:
         """
         return await self._run(self._path(digest).is_file)
 
+    async def has(self, digest: str, size: int | None) -> bool:
+        """Return whether the blob is there with that many bytes; None: with any. Reads nothing.
+
+        Raises:
+            StorageError: `digest` is none.
+        """
+        path = self._path(digest)
+        return await self._run(lambda: path.is_file() and size in (None, path.stat().st_size))
+
+    async def adopt(self, source: Path, digest: str, *, link: bool) -> None:
+        """Keep the blob of another store, as a second name of its file where that can be.
+
+        Both are then one file, which neither store ever changes: what is damaged is replaced by
+        another file. The names are durable after `sync`.
+
+        Args:
+            source: the other store's file.
+            digest: of its bytes; a linked file is not read.
+            link: whether it may be linked; else, and on another disk, it is put.
+
+        Raises:
+            StorageError: as `put`.
+        """
+        if not (link and await self._run(partial(self._link, source, digest))):
+            await self.put(source, digest)
+
+    async def sync(self) -> None:
+        """Make all names durable that `adopt` has made.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        await self._run(self._sync)
+
     async def free_bytes(self) -> int:
         """Return how many bytes this process may still write on the folder's file system."""
         return await self._run(self._free_bytes)
@@ -143,7 +180,7 @@ class DiskStore:
                 fsync_folder(folder)
 
     def _write(self, source: Path, path: Path, digest: str) -> None:
-        _make_folder(self._root)
+        make_folder(self._root)
         for folder in (self._temporary, path.parent.parent, path.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
         part = self._temporary / f"{digest[:16]}.{secrets.token_hex(8)}"
@@ -155,6 +192,28 @@ class DiskStore:
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+    def _link(self, source: Path, digest: str) -> bool:
+        """Link a blob; False where the file system does not."""
+        path = self._path(digest)
+        with translated(f"keep blob {digest}"):
+            make_folder(self._root)
+            for folder in (path.parent.parent, path.parent):
+                folder.mkdir(mode=0o700, exist_ok=True)
+            path.unlink(missing_ok=True)
+            try:
+                os.link(source, path)
+            except OSError as error:
+                if error.errno in _NO_LINK:
+                    return False
+                raise
+        self._linked_in.update((path.parent, path.parent.parent, self._root))
+        return True
+
+    def _sync(self) -> None:
+        with translated("keep the names of blobs"):
+            while self._linked_in:
+                fsync_folder(self._linked_in.pop())
 
     def _open(self, digest: str, start: int) -> BinaryIO:
         with translated(f"read blob {digest}"):
@@ -178,13 +237,11 @@ class DiskStore:
                     part.unlink()
 
 
-def _make_folder(folder: Path) -> None:
-    """Make `folder` and those above it, down from the first that exists, durably."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    fsync_folder(folder.parent)
+def stored_digests(root: Path) -> Iterator[Path]:
+    """Yield the files of all blobs under a store's folder."""
+    for path in root.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"):
+        if _DIGEST.fullmatch(path.name):
+            yield path
 
 
 def _is_file_of(path: Path, size: int) -> bool:
@@ -239,7 +296,9 @@ def translated(task: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"Could not {task}: {error.strerror}. {_advice(error)}") from error
+        raise StorageError(
+            f"Could not {task}: {error.strerror}. {_advice(error)}", code=storage_code(error)
+        ) from error
 
 
 def _advice(error: OSError) -> str:

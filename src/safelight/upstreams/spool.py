@@ -7,6 +7,7 @@ Owns the write order that makes crash recovery safe: `<path>.part` grows, is fsy
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -83,5 +84,7 @@ class Spool:
         trace: TracebackType | None,
     ) -> None:
         if not self._done:
-            self._file.close()
-            self._part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a full disk: what made us stop is the news
+                self._file.close()
+            with contextlib.suppress(OSError):  # swept later
+                self._part.unlink(missing_ok=True)

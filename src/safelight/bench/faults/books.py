@@ -89,7 +89,10 @@ class Seen:
 
 @dataclass(slots=True)
 class Sale:
-    """One picture that was made and billed. `delivered`: its last byte was written."""
+    """One picture that was made and billed. `delivered`: its last byte was written.
+
+    `request_id` is the `x-request-id` of the answer that it was made for.
+    """
 
     id: str
     request: int
@@ -105,6 +108,7 @@ class Sale:
     delivered: bool = False
     at_s: float = 0.0
     group: str = ""
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +154,7 @@ class Books:
             entry["fields"] = {name: _brief(value) for name, value in seen.fields.items()}
             self._note("request", entry)
 
-    def sold(self, seen: Seen, picture: Picture, sale_id: str) -> Sale:
+    def sold(self, seen: Seen, picture: Picture, sale_id: str, request_id: str) -> Sale:
         """Book a sale."""
         sale = Sale(
             id=sale_id,
@@ -166,6 +170,7 @@ class Books:
             sha256=picture.sha256,
             at_s=self._now_s(),
             group=seen.group,
+            request_id=request_id,
         )
         self.sales.append(sale)
         if self._file is not None:

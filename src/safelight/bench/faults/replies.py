@@ -112,7 +112,8 @@ class Reply:
             sale_id = f"sale_{secrets.token_hex(12)}"
             picture = self._picture(sale_id)
             self.made.append(picture)
-            self.sales.append(self.server.books.sold(self.seen, picture, sale_id))
+            request_id = self.headers["x-request-id"]
+            self.sales.append(self.server.books.sold(self.seen, picture, sale_id, request_id))
 
     def _picture(self, sale_id: str) -> Picture:
         width, height = map(int, self.size.split("x"))
