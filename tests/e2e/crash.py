@@ -186,7 +186,7 @@ class _Campaign:
         plan, report = self._plan, self._report
         every = plan.kills // plan.server_crashes if plan.server_crashes else 0
         for turn in itertools.cycle(range(len(self._gateways))):
-            if report.kills >= plan.kills:
+            if report.kills >= plan.kills and report.server_crashes >= plan.server_crashes:
                 return
             await asyncio.sleep(self._chance.uniform(0.05, plan.pause_s))
             if every and report.server_crashes < (report.kills + every // 2) // every:

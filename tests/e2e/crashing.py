@@ -205,8 +205,10 @@ class CrashingUpstream:
         while True:
             if self._fuse.upstream_works():
                 self._fuse.reached("K3")
-            if part.exists() and part.stat().st_size:
-                self._fuse.reached("K4")
+            # It gets its final name in another thread, at any moment.
+            with contextlib.suppress(FileNotFoundError):
+                if part.stat().st_size:
+                    self._fuse.reached("K4")
             await asyncio.sleep(LOOK_S)
 
     async def close(self) -> None:

@@ -22,15 +22,18 @@ from simulation.gateway import JOBS, Report, simulate
 
 TESTS = Path(__file__).resolve().parents[1]
 DEFAULT = range(1, 51)
+SHARE = 10
+"""Seeds of one test: the tests of one run are shared out over the cores."""
 CAMPAIGN = range(51, 1051)
 REPLAY = "PYTHONPATH=tests python -m simulation.gateway --seed {seed} --trace"
 FAULTS = ("kill", "freeze", "drain", "clock-jump")
 """Events that the summary counts as faults beside those of the vendor's answers."""
 
 
-def test_no_fault_costs_anybody_money_or_a_picture() -> None:
+@pytest.mark.parametrize("first", DEFAULT[::SHARE])
+def test_no_fault_costs_anybody_money_or_a_picture(first: int) -> None:
     """50 seeds of 500 jobs."""
-    summarise(play(DEFAULT))
+    summarise([simulate(seed) for seed in range(first, first + SHARE)])
 
 
 @pytest.mark.campaign
