@@ -33,11 +33,16 @@ BATCH_MAX = 256
 LOCK_LOOK_S = 0.001
 """How often another process's lock is looked at. SQLite's own wait grows to 100 ms between looks;
 beside a process that writes without pause that was 2 s for one commit, measured, this is 0.5 s."""
-LOG_MAX_BYTES = 32 * 1024 * 1024
-"""A longer write-ahead log is cut, and readers are waited for. SQLite cuts it by itself in the
-first pause that readers leave, usually at 4 MiB."""
-LOG_KEPT_BYTES = 8 * 1024 * 1024
+LOG_PAGES = 8000
+"""At so many pages (32 MB) SQLite moves the log into the database file in the first pause that
+readers leave. A shared commit touches some 200 pages; at SQLite's own 1000 every fifth commit
+moved the same pages of the indexes once more (docs/performance.md)."""
+LOG_KEPT_BYTES = 32 * 1024 * 1024
 """What is left of a longer log's file when SQLite begins it anew."""
+LOG_MAX_BYTES = 64 * 1024 * 1024
+"""A longer log is cut, and readers are waited for."""
+CACHE_KIB = 32 * 1024
+"""Pages that the writer keeps in memory. The indexes over random ids soon outgrow SQLite's 2 MB."""
 LOG_LOOK_COMMITS = 64
 LOG_WAIT_MS = 100
 IDLE_S = 5.0
@@ -98,6 +103,8 @@ class Writer:
         self._unmoved = False
         connection.execute("PRAGMA busy_timeout=0")  # the lock is looked at here
         connection.execute(f"PRAGMA journal_size_limit={LOG_KEPT_BYTES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint={LOG_PAGES}")
+        connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         self._thread = threading.Thread(target=self._run, name="safelight-write", daemon=True)
         self._thread.start()
 
