@@ -12,10 +12,10 @@ import pytest
 from safelight.clock import SystemClock
 from safelight.db import Transaction
 from safelight.db.sqlite import SqliteDatabase
-from safelight.db.sqlite_writer import BATCH_MAX
+from safelight.db.sqlite_writer import BATCH_MAX, LOG_KEPT_BYTES, LOG_MAX_BYTES
 
-LOG_BOUND = 12 * 1024 * 1024
-"""Three times what SQLite writes before it moves the log."""
+LOG_BOUND = LOG_KEPT_BYTES * 3 // 2
+"""What SQLite writes before it moves the log, and what it may meanwhile."""
 
 
 @pytest.fixture
@@ -146,9 +146,9 @@ async def test_a_reader_that_stays_does_not_let_the_log_grow_for_good(
     log = tmp_path / "t.db-wal"
     reading = asyncio.ensure_future(db.read(long_read))
     await asyncio.to_thread(begun.wait, 30)
-    for number in range(200):
+    for number in range(400):
         await db.write(heavy(number))
-    assert log.stat().st_size > 32 * 1024 * 1024
+    assert log.stat().st_size > LOG_MAX_BYTES
     go.set()
     await reading
     for number in range(200):

@@ -146,10 +146,12 @@ def test_as_a_process_with_a_log(tmp_path: Path) -> None:
         client = openai.OpenAI(base_url=base_url, api_key="k", max_retries=1)
         client.images.generate(model="gpt-image-2", prompt="p")
         client.close()
-        events = [json.loads(line) for line in log.read_text().splitlines()]
+        at_once = [json.loads(line)["event"] for line in log.read_text().splitlines()]
         books = asyncio.run(_books(base_url))
         process.send_signal(signal.SIGTERM)
     assert process.returncode == 0
+    assert at_once[:3] == ["request", "request", "sale"]
+    events = [json.loads(line) for line in log.read_text().splitlines()]
     assert [event["event"] for event in events] == ["request", "request", "sale", "delivered"]
     assert books["sales"][0]["sha256"] == events[2]["sha256"]
     assert load('{"keys": {"a": ["401"]}, "then": "ok"}') is not None
