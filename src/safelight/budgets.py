@@ -21,11 +21,8 @@ import msgspec
 
 from safelight.db import Row, Transaction
 from safelight.errors import BudgetExceeded
-from safelight.money import micros_to_dollars
+from safelight.money import ALERT_SHARES, micros_to_dollars
 from safelight.types import BudgetState, Micros, Period
-
-SHARES = (100, 80, 50)
-"""Percentages of a budget that are announced, each once in a period."""
 
 _PERIOD = "CASE period WHEN 'day' THEN :day WHEN 'month' THEN :month ELSE '' END"
 _USED = f"CASE WHEN in_period = {_PERIOD} THEN used_micros ELSE 0 END"
@@ -200,7 +197,7 @@ def _share(used_micros: Micros, limit_micros: Micros) -> int:
     """Return the highest share that is reached; 0 while nothing is used."""
     if used_micros == 0:
         return 0
-    return next((one for one in SHARES if used_micros * 100 >= limit_micros * one), 0)
+    return next((one for one in ALERT_SHARES if used_micros * 100 >= limit_micros * one), 0)
 
 
 def _exceeded(key_id: str, rows: list[Row], day: str, amount_micros: Micros) -> BudgetExceeded:

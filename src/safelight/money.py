@@ -12,6 +12,8 @@ from safelight.types import Micros
 MICROS_PER_DOLLAR = 1_000_000
 MICROS_MAX = 2**53 - 1
 """The largest amount: what a JSON number still carries exactly, about 9 billion dollars."""
+ALERT_SHARES = (100, 80, 50)
+"""Percentages of a budget or a credit line that are announced, the highest first."""
 
 _DOLLARS = re.compile(r"(-?)([0-9]{1,10})(?:\.([0-9]{1,6}))?")
 

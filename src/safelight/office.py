@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from safelight import accounts, attempts, budgets, customers, ledger
+from safelight import accounts, attempts, budgets, credit_lines, customers, ledger
 from safelight.app import make_data_folder, open_database, open_store
 from safelight.clock import SystemClock
 from safelight.db import Database, Transaction
@@ -105,6 +105,7 @@ class Office:
                     actor="operator",
                     reason=reason,
                 )
+            credit_lines.look_again(tx, customer_id)
             return ledger.balance(tx, customer_id)
 
         return await self._db.write(work)
@@ -120,6 +121,7 @@ class Office:
         def work(tx: Transaction) -> Balance:
             customer_id = _customer(tx, customer)
             ledger.set_credit_line(tx, customer_id, line_micros)
+            credit_lines.look_again(tx, customer_id)
             return ledger.balance(tx, customer_id)
 
         return await self._db.write(work)

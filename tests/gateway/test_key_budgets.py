@@ -13,6 +13,8 @@ from safelight import budgets, ledger
 from safelight.clock import ManualClock
 from safelight.db import Transaction
 from safelight.errors import BudgetExceeded, FaultClass, InsufficientBalance, UpstreamError
+from safelight.keyring import Keyring
+from safelight.office import Office
 from safelight.types import Identity, JobState, KeyBalance, Period
 
 ALL = "gpt-image-2-all"
@@ -127,4 +129,43 @@ async def test_a_credit_line_lets_a_customer_owe_so_much_and_no_more(tmp_path: P
         await house.db.write(lambda tx: ledger.set_credit_line(tx, "cus_1", 2 * PRICE - 1))
     assert (await house.balance()).credit_line_micros == 2 * PRICE
     assert await house.audit() == []
+    await house.close()
+
+
+async def test_shares_of_a_credit_line_are_announced_once_until_it_is_paid(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="safelight.gateway")
+    house = await House(tmp_path).open(credit=PRICE)
+    office = Office(house.db, Keyring.load_or_create(tmp_path / "office"))
+
+    def told() -> list[int]:
+        shares = [
+            record.__dict__["share"]
+            for record in caplog.records
+            if record.getMessage() == "a customer's credit line has reached a share"
+        ]
+        caplog.clear()
+        return shares
+
+    await office.set_credit_line("one", 4 * PRICE)
+    for number in range(3):
+        await house.buy(f"lamp {number}")
+    assert told() == [50]  # the first lamp was paid for, of the line two are owed
+    house.upstream.gate.clear()
+    order = await house.submit("a lamp that waits")  # what is held counts
+    assert told() == []  # 75 %
+    last = await house.submit("the last lamp")
+    assert told() == [100]
+    house.upstream.gate.set()
+    await house.gateway.wait(order)
+    await house.gateway.wait(last)
+    await office.credit("one", 2 * PRICE, "paid")  # 50 % are owed still
+    await house.buy("another lamp")
+    assert told() == []  # 75 %, and 50 is known
+    await house.buy("another lamp again")
+    assert told() == [100]
+    await office.set_credit_line("one", 10 * PRICE)
+    await house.buy("with a longer line")
+    assert told() == [50]
     await house.close()

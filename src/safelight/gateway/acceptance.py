@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from safelight import budgets, jobs, ledger
+from safelight import budgets, credit_lines, jobs, ledger
 from safelight.config import LimitsConfig
 from safelight.db import Transaction, UniqueViolation
 from safelight.errors import Unavailable
@@ -33,6 +33,9 @@ SKEW_MS = 2000
 """Clocks that differ by less are taken for equal: so long may a transaction have waited."""
 WATERMARK_LIFE_S = 5.0
 """How long a look at the free disk space counts."""
+
+
+_Alert = budgets.Alert | credit_lines.LineAlert
 
 
 class _Ids:
@@ -116,7 +119,7 @@ class Acceptance:
         quote = self._parts.channels.quote(request)
         ids = _Ids(self._parts, request.n)
 
-        def work(tx: Transaction) -> tuple[Order, Iterable[budgets.Alert]]:
+        def work(tx: Transaction) -> tuple[Order, Iterable[_Alert]]:
             order, retry_of = self._join(tx, caller, digest, patient=patient)
             if order is not None:
                 return order, ()
@@ -170,7 +173,7 @@ class Acceptance:
         ids: _Ids,
         *,
         retry_of: str | None,
-    ) -> tuple[Order, Iterable[budgets.Alert]]:
+    ) -> tuple[Order, Iterable[_Alert]]:
         self._refuse_on_a_full_disk()
         row = jobs.RequestRow(
             id=ids.request,
@@ -209,7 +212,8 @@ class Acceptance:
             limits=limits,
         )
         self._room.take(ids.jobs)
-        return order, taken.alerts
+        line = credit_lines.alert(tx, row.customer_id)
+        return order, taken.alerts if line is None else (*taken.alerts, line)
 
     def _insert_job(
         self,
@@ -277,7 +281,10 @@ def _hold(tx: Transaction, row: jobs.RequestRow, quote: Quote, ids: _Ids) -> bud
     return budgets.take(tx, row.key_id, quote.price_micros * row.n)
 
 
-def _announce(alerts: Iterable[budgets.Alert], caller: Caller) -> None:
+def _announce(alerts: Iterable[_Alert], caller: Caller) -> None:
     for alert in alerts:
         facts = {**msgspec.structs.asdict(alert), "customer_id": caller.customer_id}
-        log.warning("a key's budget has reached a share", extra=facts)
+        if isinstance(alert, budgets.Alert):
+            log.warning("a key's budget has reached a share", extra=facts)
+        else:
+            log.warning("a customer's credit line has reached a share", extra=facts)
