@@ -56,8 +56,8 @@ clean: ## remove the environment and caches; data and pictures stay
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 requirements: $(TOOLS)/.installed ## pin all dependencies again, with hashes
-	$(PIP_COMPILE) -o requirements.txt pyproject.toml
 	$(PIP_COMPILE) --extra test -o requirements-dev.txt pyproject.toml
+	$(PIP_COMPILE) --constraint requirements-dev.txt -o requirements.txt pyproject.toml
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

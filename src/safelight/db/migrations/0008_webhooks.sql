@@ -1,0 +1,1 @@
+-- Who is told about the ends of jobs, and what has been told.

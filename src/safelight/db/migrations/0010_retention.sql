@@ -1,0 +1,1 @@
+-- How long pictures are kept, and where else.
