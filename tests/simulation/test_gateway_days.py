@@ -13,7 +13,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -68,12 +67,10 @@ def replay(*, seed: int, hash_seed: str) -> str:
 def play(seeds: Iterable[int]) -> list[Report]:
     """Play many seeds, on all cores."""
     # Workers are replaced now and then: what libraries keep of a run is then given back.
-    with ProcessPoolExecutor(
-        max_workers=os.cpu_count(),
-        mp_context=multiprocessing.get_context("spawn"),
-        max_tasks_per_child=50,
-    ) as pool:
-        return list(pool.map(simulate, seeds))
+    # Not ProcessPoolExecutor: with max_tasks_per_child it stops for ever (CPython issue 115634).
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(os.cpu_count(), maxtasksperchild=50) as pool:
+        return pool.map(simulate, seeds, chunksize=1)
 
 
 def summarise(reports: list[Report]) -> str:
