@@ -70,7 +70,14 @@ def play(seeds: Iterable[int]) -> list[Report]:
     # Not ProcessPoolExecutor: with max_tasks_per_child it stops for ever (CPython issue 115634).
     spawn = multiprocessing.get_context("spawn")
     with spawn.Pool(os.cpu_count(), maxtasksperchild=50) as pool:
-        return pool.map(simulate, seeds, chunksize=1)
+        reports = []
+        for report in pool.imap(simulate, seeds):
+            reports.append(report)
+            if report.wrong:
+                break  # hours of it need not be waited for
+            if len(reports) % 100 == 0:
+                print(f"\n{len(reports)} days", end="", flush=True)
+        return reports
 
 
 def summarise(reports: list[Report]) -> str:
