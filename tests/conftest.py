@@ -13,14 +13,17 @@ from pathlib import Path
 import pytest
 
 import postgres
+import s3
 from safelight.clock import ManualClock
 from safelight.db import Database, address
 from safelight.db.postgres import PostgresDatabase
 from safelight.db.postgres_opening import prepare
 from safelight.db.sqlite import SqliteDatabase
+from safelight.storage import address as storage_address
 
 # No test may meet the books that the developer's environment names.
 os.environ.pop(address.VARIABLE, None)
+os.environ.pop(storage_address.VARIABLE, None)
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +47,13 @@ def postgres_url(postgres_server_url: str, postgres_template: str) -> Iterator[s
     url = postgres.create_database(postgres_server_url, postgres_template)
     yield url
     postgres.drop_database(url, postgres_server_url)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[s3.S3Server]:
+    """A real S3 API, and credentials for it in the environment."""
+    with s3.any_server() as server:
+        yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

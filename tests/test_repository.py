@@ -140,6 +140,7 @@ def test_client_commands_speak_http_only() -> None:
     local |= {"key_limits", "verify"}
     local |= {"receipt", "export", "reconcile"}
     local |= {"backup", "bench_money", "migrate"}
+    local |= {"storage", "images", "refund"}
     shared = {"safelight", "safelight.clock", "safelight.money", "safelight.types"}
     shared |= {"safelight.months"}
     found = [

@@ -13,7 +13,7 @@ import os
 import random
 import shutil
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -21,7 +21,10 @@ import psycopg
 
 from safelight import backups
 from safelight.api import make_asgi
+from safelight.api.batch_forms import BatchForms
+from safelight.api.batches import BatchMessages
 from safelight.api.context import Services
+from safelight.api.webhooks import JobMessages
 from safelight.channels import Channels
 from safelight.clock import Clock, SystemClock
 from safelight.config import Config
@@ -33,25 +36,43 @@ from safelight.db.sqlite import BUSY_TIMEOUT_S, SqliteDatabase
 from safelight.db.sqlite_opening import Damaged
 from safelight.db.sqlite_trouble import OnDamage
 from safelight.durable import make_folder
+from safelight.engine import Engine, Handler, Queue, connecting
+from safelight.engine.durable import DurableEngine
 from safelight.errors import ConfigError, Unavailable
 from safelight.gateway import Gateway
 from safelight.gateway.background import Background
+from safelight.gateway.batching import Batching
+from safelight.gateway.filing import Filing
+from safelight.gateway.notifying import COALESCE_S, Notifying
 from safelight.gateway.parts import Parts
+from safelight.gateway.persisting import SWEEP_S as PERSIST_S
+from safelight.gateway.persisting import Persisting
 from safelight.gateway.processes import Processes
+from safelight.gateway.queueing import SWEEP_S, Queueing
 from safelight.gateway.reaping import LOOK_S as REAP_S
 from safelight.gateway.reaping import Reaper
 from safelight.gateway.recovery import LOOK_S, Recovery
 from safelight.gateway.refusals import Refusals
+from safelight.gateway.registering import Registering
+from safelight.gateway.removing import Removing
 from safelight.gateway.restored import release_open_jobs
+from safelight.gateway.retention import SWEEP_S as RETENTION_S
+from safelight.gateway.retention import Retention
 from safelight.gateway.spooling import SpoolFolder
+from safelight.gateway.tenancy import agree_on_store
 from safelight.gateway.upkeep import SHARE_S, SHOW_S, Upkeep
 from safelight.gateway.verification import Verification
 from safelight.gateway.verification.auditor import Auditor
+from safelight.guarded import GuardedClient, Rules
 from safelight.images import PixelWorker
 from safelight.keyring import Keyring
 from safelight.links import Links
 from safelight.pool import Pool
-from safelight.storage.disk import DiskStore
+from safelight.storage import BlobStore
+from safelight.storage import address as store_address
+from safelight.storage.bucket import Patience
+from safelight.storage.opening import open_at as open_store_at
+from safelight.types import Account
 from safelight.upstreams import Upstream, load_upstream
 
 log = logging.getLogger("safelight.app")
@@ -81,6 +102,7 @@ class App:
             for name in sorted({account.upstream for account in config.accounts})
         }
         accounts = tuple(self.upstreams[one.upstream].check(one) for one in config.accounts)
+        self.store_url = where_pictures_are(data, os.environ, configured=config.storage.url)
         self.owner = f"{os.getpid()}-{rng.getrandbits(48):012x}"
         self.keyring = Keyring.load_or_create(data)
         self.db = self.make_database()
@@ -89,20 +111,8 @@ class App:
             data / "processes", self.owner, clock=clock, lease_s=config.server.lease_s
         )
         self.store = self.make_store()
-        self.parts = Parts(
-            db=self.db,
-            # Spreads load and guards nothing.
-            pool=Pool(accounts, clock, random.Random(rng.getrandbits(64)), config.pool),  # noqa: S311
-            storage=self.store,
-            pixels=PixelWorker(),
-            channels=self.channels,
-            upstreams=self.upstreams,
-            spool=SpoolFolder(data / "spool", self.processes.files),
-            clock=clock,
-            margins=MarginWatch(config.pool.margin_alarm, clock),
-            refusals=Refusals(config.pool.refusals_per_hour),
-            rng=rng,
-        )
+        self.parts = self._make_parts(accounts, rng)
+        self.retention = Retention(self.parts, config.retention, Removing(self.parts))
         self.upkeep = Upkeep(self.parts, owner=self.owner)
         self.auditor = Auditor(
             self.db,
@@ -111,7 +121,69 @@ class App:
             every_s=config.billing.verify_s,
             blobs=config.billing.verify_blobs,
         )
-        self.gateway = Gateway(
+        self.uploads = self.processes.files.own_folder(data / "uploads")
+        self.handlers: dict[Queue, Handler] = {}
+        """Who works on the rows of which queue; filled before the start."""
+        self.engine = self.make_engine()
+        self.gateway = self._make_gateway()
+        self.queueing = Queueing(
+            self.gateway,
+            self.parts,
+            self.processes,
+            self.engine,
+            width=config.queue.width(config.server.max_in_flight),
+        )
+        self.gateway.remind = self.queueing.remind
+        self.handlers["jobs"] = self.queueing.run
+        self.filing = Filing(self.parts, config.files)
+        self.batching = self._make_batching()
+        self.handlers["batches"] = self.batching.feed
+        links = Links(self.keyring, clock, max_ttl_s=_longest_link(config))
+        self.notifying = self._make_notifying(links)
+        self.handlers["webhooks"] = self.notifying.deliver
+        self.persisting = Persisting(self.parts, self.engine)
+        self.handlers["storage"] = self.persisting.run
+        self.services = Services(
+            gateway=self.gateway,
+            channels=self.channels,
+            links=links,
+            storage=self.store,
+            webhooks=Registering(self.parts, self.notifying),
+            retention=self.retention,
+            filing=self.filing,
+            batching=self.batching,
+            clock=clock,
+            config=config,
+            spool_dir=self.uploads,
+        )
+        self.asgi = make_asgi(self.services)
+        self._recovery = Recovery(self.gateway, self.parts, self.processes)
+        self._reaper = Reaper(self.gateway, self.parts, self.processes, self._recovery)
+        self._heart = Background()
+        self._background = Background()
+
+    def _make_parts(self, accounts: tuple[Account, ...], rng: random.Random) -> Parts:
+        config, clock = self.config, self.clock
+        return Parts(
+            db=self.db,
+            # Spreads load and guards nothing.
+            pool=Pool(accounts, clock, random.Random(rng.getrandbits(64)), config.pool),  # noqa: S311
+            storage=self.store,
+            pixels=PixelWorker(),
+            channels=self.channels,
+            upstreams=self.upstreams,
+            spool=SpoolFolder(config.data_dir / "spool", self.processes.files),
+            clock=clock,
+            margins=MarginWatch(config.pool.margin_alarm, clock),
+            refusals=Refusals(config.pool.refusals_per_hour),
+            rng=rng,
+            retention=config.retention,
+            guard=Rules(config.webhooks),
+        )
+
+    def _make_gateway(self) -> Gateway:
+        config = self.config
+        return Gateway(
             self.parts,
             processes=self.processes,
             pepper=self.keyring.pepper(),
@@ -119,21 +191,35 @@ class App:
             min_free_bytes=config.storage.min_free_bytes,
             max_in_flight=config.server.max_in_flight,
             limits=config.limits,
+            queue=config.queue,
         )
-        self.services = Services(
-            gateway=self.gateway,
-            channels=self.channels,
-            links=Links(self.keyring, clock, max_ttl_s=_longest_link(config)),
-            storage=self.store,
-            clock=clock,
-            config=config,
-            spool_dir=self.processes.files.own_folder(data / "uploads"),
+
+    def _make_notifying(self, links: Links) -> Notifying:
+        return Notifying(
+            self.parts,
+            processes=self.processes,
+            engine=self.engine,
+            client=GuardedClient(self.parts.guard),
+            derive=self.keyring.webhook_key,
+            views={
+                "job": JobMessages(self.gateway, links, self.config.server),
+                "batch": BatchMessages(self.batching),
+            },
+            config=self.config.webhooks,
         )
-        self.asgi = make_asgi(self.services)
-        self._recovery = Recovery(self.gateway, self.parts, self.processes)
-        self._reaper = Reaper(self.gateway, self.parts, self.processes, self._recovery)
-        self._heart = Background()
-        self._background = Background()
+
+    def _make_batching(self) -> Batching:
+        return Batching(
+            self.parts,
+            engine=self.engine,
+            acceptance=self.gateway.acceptance,
+            remind=self.queueing.remind,
+            cancel_job=self.gateway.cancel,
+            forms=BatchForms(lambda: self.services),
+            filing=self.filing,
+            config=self.config.batches,
+            folder=self.uploads,
+        )
 
     # The seams: one step each, so that whoever composes the program may stand between.
 
@@ -164,9 +250,19 @@ class App:
         )
         self.gateway.refuse_all()
 
-    def make_store(self) -> DiskStore:
-        """Open the blob store of the data folder."""
-        return open_store(self.config.data_dir)
+    def make_store(self) -> BlobStore:
+        """Open the blob store of the data folder.
+
+        Raises:
+            ConfigError: it cannot be set up.
+        """
+        storage = self.config.storage
+        return open_store_at(
+            self.store_url,
+            self.config.data_dir,
+            cache_bytes=storage.cache_bytes,
+            patience=Patience(request_s=storage.request_timeout_s, total_s=storage.patience_s),
+        )
 
     def make_upstream(self, name: str) -> Upstream:
         """Make the adapter of that name.
@@ -176,9 +272,31 @@ class App:
         """
         return load_upstream(name, self.clock)
 
+    def make_engine(self) -> Engine:
+        """Make the queues, in a file of the data folder or beside the books on Postgres."""
+        config, url = self.config, address.chosen(os.environ)
+        return DurableEngine(
+            lambda: connecting.postgres(url) if url else connecting.sqlite_file(config.data_dir),
+            owner=self.owner,
+            handlers=self.handlers,
+            dead=self._dead_among,
+            clock=self.clock,
+            widths={"jobs": config.queue.width(config.server.max_in_flight)},
+            share=config.queue.customer_share,
+            polls_s={"jobs": config.queue.poll_s},
+            runs=config.queue.run,
+        )
+
+    async def _dead_among(self, owners: Collection[str]) -> set[str]:
+        alive = self.processes.alive
+        return await self.db.read(lambda tx: {one for one in owners if not alive(tx, one)})
+
     async def start(self) -> int:
         """Continue what dead processes left, then accept orders; return how many jobs."""
         # Before the first row is leased to it; without a row it would count as dead.
+        await agree_on_store(self.parts, self.store_url)
+        if self.store_url != store_address.FOLDER:
+            store_address.note(self.config.data_dir, self.store_url)
         await self._beat()
         self._heart.run("heartbeat", self._beat, pause_s=self.processes.beat_s)
         await self._finish_restore()
@@ -186,11 +304,19 @@ class App:
         recovered = await self._recovery.take_page()
         self.gateway.accepting = True
         await self.upkeep.show()
+        await self.engine.start()
         background = self._background
+        background.run("look after queues", self.engine.look, pause_s=LOOK_S)
+        background.run("sweep queue", self.queueing.sweep, pause_s=SWEEP_S, at_once=True)
+        background.run("sweep batches", self.batching.sweep, pause_s=SWEEP_S, at_once=True)
+        background.run("expire files", self.filing.sweep, pause_s=SWEEP_S, at_once=True)
+        background.run("tell webhooks", self.notifying.watch, pause_s=COALESCE_S, at_once=True)
         background.run("take over", self._look, pause_s=LOOK_S)
         background.run("reap", self._reaper.look, pause_s=REAP_S)
         background.run("share limits", self.upkeep.share, pause_s=SHARE_S)
         background.run("show accounts", self.upkeep.show, pause_s=SHOW_S)
+        background.run("persist", self.persisting.sweep, pause_s=PERSIST_S, at_once=True)
+        background.run("retention", self.retention.sweep, pause_s=RETENTION_S, at_once=True)
         background.run("probe accounts", self.upkeep.probe, pause_s=self.config.pool.probe_s)
         verify_s = self.config.billing.verify_s
         background.run("verify", self.auditor.round, pause_s=verify_s, at_once=True)
@@ -215,10 +341,17 @@ class App:
     async def _beat(self) -> None:
         await self.processes.beat(self.db)
 
+    async def drain(self, seconds: float) -> int:
+        """Begin nothing more, and give running jobs `seconds`; return how many are left."""
+        self.gateway.accepting = False
+        _, left = await asyncio.gather(self.engine.pause(), self.gateway.drain(seconds))
+        return left
+
     async def stop(self, drain_s: float) -> int:
         """Drain, then close everything; return how many jobs are left to other processes."""
         await self._background.stop()
-        left = await self.gateway.drain(drain_s)
+        left = await self.drain(drain_s)
+        await self.engine.stop()
         with contextlib.suppress(Unavailable):
             await self.upkeep.leave()
         await self._heart.stop()
@@ -327,9 +460,26 @@ def _open_postgres(url: str, clock: Clock) -> Database:
         raise ConfigError(f"the database {name} cannot be used: {words}") from error
 
 
-def open_store(data_dir: Path) -> DiskStore:
-    """Open the pictures of a data folder."""
-    return DiskStore(data_dir / "blobs")
+def open_store(data_dir: Path, environ: Mapping[str, str] = os.environ) -> BlobStore:
+    """Open the pictures of a data folder, wherever they are.
+
+    Args:
+        data_dir: the data folder; what it has noted counts where the environment says nothing.
+        environ: may name the bucket, and has its credentials.
+
+    Raises:
+        ConfigError: the environment names another store than the folder's.
+    """
+    return open_store_at(where_pictures_are(data_dir, environ), data_dir)
+
+
+def where_pictures_are(data_dir: Path, environ: Mapping[str, str], *, configured: str = "") -> str:
+    """Return the address of a data folder's store, empty for the folder itself.
+
+    Raises:
+        ConfigError: the operator names another store than the folder's.
+    """
+    return store_address.of_folder(data_dir, store_address.chosen(environ, configured))
 
 
 def _longest_link(config: Config) -> int:

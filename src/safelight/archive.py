@@ -19,8 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-from safelight import __version__, backups
-from safelight.app import make_data_folder, open_database
+from safelight import __version__, backups, installations
+from safelight.app import make_data_folder, open_database, open_store, where_pictures_are
 from safelight.backups import KeptFile, Manifest, Origin
 from safelight.clock import SystemClock
 from safelight.db import Transaction, address
@@ -29,8 +29,10 @@ from safelight.db.sqlite import SqliteDatabase
 from safelight.db.sqlite_copy import copy_file, finish
 from safelight.db.sqlite_opening import Damaged
 from safelight.durable import fsync_folder
-from safelight.errors import ConfigError, StorageError
+from safelight.errors import ConfigError
 from safelight.keyring import FILE_NAME
+from safelight.storage import BlobStore
+from safelight.storage import address as store_address
 from safelight.storage.disk import DiskStore, stored_digests
 
 Progress = Callable[[str], None]
@@ -51,6 +53,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     database_bytes: int
     rows: dict[str, int]
     missing: tuple[str, ...]
+    store: str = ""
 
 
 class Stray(msgspec.Struct, frozen=True):
@@ -104,7 +107,8 @@ async def back_up(
     Args:
         data_dir: the data folder.
         folder: made where missing.
-        link: whether a picture may be a second name of the same file, on the same disk.
+        link: whether a picture may be a second name of the same file, on the same disk. Pictures
+            in a bucket are left there, and the backup names it; without `link` they are copied.
         progress: told what is being done.
 
     Raises:
@@ -118,7 +122,13 @@ async def back_up(
         database = folder / f"safelight-{taken_at}.db"
         await _copy_database(data_dir, database, progress)
         named = await _named_in(database)
-        copied, missing = await _keep_pictures(data_dir, folder, named, link=link, report=progress)
+        store = where_pictures_are(data_dir, os.environ)
+        copied, missing = 0, list[str]()
+        if not store or not link:
+            copied, missing = await _keep_pictures(
+                data_dir, folder, named, link=link and not store, report=progress
+            )
+            store = ""
         keys = _copy_durably(data_dir / FILE_NAME, folder / f"secrets-{taken_at}.json")
         manifest = Manifest(
             format=backups.FORMAT,
@@ -130,6 +140,7 @@ async def back_up(
             pictures=len(named.pictures),
             picture_bytes=sum(named.pictures.values()),
             missing=tuple(sorted(missing)),
+            store=store,
         )
         backups.write_manifest(folder, manifest)
         _remove_older(folder, manifest)
@@ -144,6 +155,7 @@ async def back_up(
         database_bytes=manifest.database.bytes,
         rows=manifest.rows,
         missing=manifest.missing,
+        store=manifest.store,
     )
 
 
@@ -216,7 +228,7 @@ async def _keep_pictures(
     """Keep what the database names; return how many were new, and which pictures are lost."""
     done, copied, missing = 0, 0, []
     total = len(named.pictures.keys() | named.inputs)
-    async with _store(data_dir / "blobs") as source, _store(folder / "blobs") as target:
+    async with _pictures_of(data_dir) as source, _store(folder / "blobs") as target:
 
         async def keep(digest: str) -> None:
             nonlocal copied, done
@@ -224,14 +236,12 @@ async def _keep_pictures(
             report(f"pictures: {done} of {total}")
             if await target.has(digest, named.pictures.get(digest)):
                 return
-            try:
-                path = await source.local_path(digest)
-            except StorageError:
+            if not await source.exists(digest):
                 # Inputs are only for jobs to run again; what a customer paid for must be there.
                 if digest in named.pictures:
                     missing.append(digest)
                 return
-            await target.adopt(path, digest, link=link)
+            await target.adopt(await source.local_path(digest), digest, link=link)
             copied += 1
 
         await _each(sorted(named.pictures.keys() | named.inputs), keep)
@@ -281,7 +291,11 @@ async def restore(
     target = data_dir / address.DATABASE_FILE
     _copy_durably(database, target)
     named = await _named_in(target)
-    await _bring_back_pictures(folder, data_dir, named, manifest, progress)
+    await _say_where_pictures_are(target, manifest.store)
+    if manifest.store:
+        store_address.note(data_dir, manifest.store)
+    else:
+        await _bring_back_pictures(folder, data_dir, named, manifest, progress)
     _copy_durably(keys, data_dir / FILE_NAME)
     newer = [] if old_data is None else _strays(old_data, named)
     backups.write_origin(data_dir, msgspec.structs.replace(origin, complete=True))
@@ -293,6 +307,16 @@ async def restore(
         missing=manifest.missing,
         newer=tuple(newer),
     )
+
+
+async def _say_where_pictures_are(path: Path, store: str) -> None:
+    """Let the restored books say where their pictures are; they are one file again afterwards."""
+    db = SqliteDatabase(path, SystemClock())
+    try:
+        await db.write(lambda tx: installations.move_store(tx, store))
+    finally:
+        await db.close()
+    await asyncio.to_thread(finish, path)
 
 
 async def _bring_back_pictures(
@@ -354,7 +378,10 @@ async def _named_in(path: Path) -> _Named:
 def _read_names(tx: Transaction) -> _Named:
     pictures = {
         row["digest"]: row["bytes"]
-        for row in tx.all("SELECT DISTINCT digest, bytes FROM image ORDER BY digest")
+        for row in tx.all(
+            "SELECT digest, bytes FROM image WHERE deleted_at IS NULL UNION "
+            "SELECT digest, bytes FROM file WHERE deleted_at IS NULL ORDER BY digest"
+        )
     }
     inputs = set()
     for row in tx.all("SELECT request FROM job WHERE request LIKE '%\"digest\"%'"):
@@ -370,6 +397,15 @@ def _count(tx: Transaction, sql: str) -> int:
     assert row is not None
     found: int = row["n"]
     return found
+
+
+@contextlib.asynccontextmanager
+async def _pictures_of(data_dir: Path) -> AsyncIterator[BlobStore]:
+    store = open_store(data_dir)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 @contextlib.asynccontextmanager

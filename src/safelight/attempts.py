@@ -18,11 +18,12 @@ from safelight.types import Job, Micros, Received
 def begin(
     tx: Transaction, job: Job, *, k: int, account: str, group: str, input_images: int = 0
 ) -> bool:
-    """Journal that a call is about to leave; False when the job is not ours any more."""
+    """Journal that a call is about to leave; False when the job is not ours, or not wanted."""
     changed = tx.execute(
         "UPDATE job SET state = 'in_progress', stage = 'sent', attempts = attempts + 1, "
         "started_at = COALESCE(started_at, :now) "
-        "WHERE id = :id AND epoch = :epoch AND state IN ('queued', 'in_progress')",
+        "WHERE id = :id AND epoch = :epoch AND state IN ('queued', 'in_progress') "
+        "AND cancel_requested_at IS NULL",
         {"id": job.id, "epoch": job.epoch, "now": tx.now_ms},
     )
     if not changed:
@@ -116,6 +117,16 @@ def receive(
     )
 
 
+def under_way(tx: Transaction, job_id: str) -> bool:
+    """Return whether a call for the job is out, or has left a picture that may yet be delivered."""
+    row = tx.one(
+        "SELECT COUNT(*) AS calls FROM attempt "
+        "WHERE job_id = :id AND (outcome IS NULL OR outcome = 'ok')",
+        {"id": job_id},
+    )
+    return row is not None and bool(row["calls"])
+
+
 def lose(tx: Transaction, job_id: str) -> None:
     """Mark attempts whose process died as lost; the upstream may have billed them or not."""
     tx.execute(
@@ -123,6 +134,16 @@ def lose(tx: Transaction, job_id: str) -> None:
         "WHERE job_id = :id AND outcome IS NULL",
         {"id": job_id, "now": tx.now_ms},
     )
+
+
+def left_open(tx: Transaction, *, before_ms: int) -> list[str]:
+    """Return jobs that ended before a moment and have attempts whose end nobody has journalled."""
+    rows = tx.all(
+        "SELECT DISTINCT a.job_id FROM attempt a JOIN job j ON j.id = a.job_id "
+        "WHERE a.outcome IS NULL AND j.completed_at < :before",
+        {"before": before_ms},
+    )
+    return sorted(row["job_id"] for row in rows)
 
 
 class Waste(msgspec.Struct, frozen=True):
@@ -133,11 +154,13 @@ class Waste(msgspec.Struct, frozen=True):
 
 
 def waste(tx: Transaction) -> dict[str, Waste]:
-    """Return the waste by account."""
+    """Return the waste by account; what is still out for a job that has ended is unknown."""
     rows = tx.all(
-        "SELECT account, SUM(CASE WHEN sold = 1 AND settled = 0 THEN 1 ELSE 0 END) AS sold, "
-        "SUM(CASE WHEN sold IS NULL AND settled = 0 THEN 1 ELSE 0 END) AS unknown "
-        "FROM attempt WHERE ended_at IS NOT NULL GROUP BY account"
+        "SELECT a.account, "
+        "SUM(CASE WHEN a.outcome IS NOT NULL AND a.sold = 1 THEN 1 ELSE 0 END) AS sold, "
+        "SUM(CASE WHEN a.outcome IS NULL OR a.sold IS NULL THEN 1 ELSE 0 END) AS unknown "
+        "FROM attempt a JOIN job j ON j.id = a.job_id WHERE a.settled = 0 "
+        "AND (a.outcome IS NOT NULL OR j.completed_at IS NOT NULL) GROUP BY a.account"
     )
     return {row["account"]: Waste(row["sold"], row["unknown"]) for row in rows}
 

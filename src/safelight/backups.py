@@ -40,6 +40,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """What a backup is: `taken_at` is the moment that it shows, milliseconds since 1970.
 
     `rows` counts the rows of each table, `missing` names pictures that were lost before the backup.
+    `store` is the bucket that has the pictures, empty where they are in the backup.
     """
 
     format: int
@@ -51,6 +52,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pictures: int
     picture_bytes: int
     missing: tuple[str, ...] = ()
+    store: str = ""
 
 
 class Note(msgspec.Struct, frozen=True):

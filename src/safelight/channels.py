@@ -174,8 +174,8 @@ class Channels:
         channel = self.get(request.channel)
         return _plan(channel, self.resolve_size(request.channel, request.size))
 
-    def quote(self, request: ImageRequest) -> Quote:
-        """Return price and size plan of a checked request.
+    def quote(self, request: ImageRequest, *, batch: bool = False) -> Quote:
+        """Return price and size plan of a checked request; of a batch's at the price of batches.
 
         Without `quality`, and with `auto`, the price is that of quality `auto` if the channel has
         one, else that of `high`: the model may choose it. `size` `auto` costs what tier 1K costs.
@@ -186,6 +186,8 @@ class Channels:
         channel = self.get(request.channel)
         plan = self.plan(request)
         price = _price(channel, request.quality, plan.width, plan.height)
+        if batch and channel.batch_price_micros is not None:
+            price = channel.batch_price_micros
         return Quote(request.channel, plan, request.n, price, price * request.n)
 
     def sizes(self, name: str) -> list[SizeEntry]:

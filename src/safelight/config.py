@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 from importlib.resources import files
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,6 +18,7 @@ import msgspec
 
 from safelight import money, sizes
 from safelight.config_accounts import AccountConfig, keys_in_clear, load_accounts
+from safelight.config_batches import BatchesConfig, FilesConfig, load_batches
 from safelight.config_file import (
     Bytes,
     ConfigFile,
@@ -28,6 +30,7 @@ from safelight.config_file import (
     Share,
     Text,
 )
+from safelight.config_queue import QueueConfig
 from safelight.errors import ConfigError, InvalidValue
 from safelight.types import Account, Micros
 
@@ -53,15 +56,44 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 240.0
     max_in_flight: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
     """Most jobs that run at one time in one process."""
-    lease_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 45.0
+    max_wait_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60.0
+    """Longest `wait` of GET /v1/jobs/{id}."""
+    lease_s: Annotated[float, msgspec.Meta(ge=1, le=3600)] = 35.0
     """A process on another data folder that gives no sign of life for so long is dead."""
 
 
 class StorageConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[storage]: blobs."""
 
+    url: str = ""
+    """Bucket of the pictures; empty: the data folder. SAFELIGHT_STORAGE_URL goes before it."""
+    serve: Literal["proxy", "redirect"] = "proxy"
+    """How a link to a picture in a bucket is answered: with its bytes, or with a signed address."""
+    cache_bytes: Bytes = 2 * 1024**3
+    """Most bytes of local copies of what is in a bucket."""
+    request_timeout_s: Annotated[float, msgspec.Meta(ge=0.1, le=600)] = 20.0
+    """How long one request to a bucket may take; a stall is cut then."""
+    patience_s: Annotated[float, msgspec.Meta(ge=0.1, le=3600)] = 60.0
+    """How long what a bucket refuses is asked again."""
     min_free_bytes: Annotated[int, msgspec.Meta(ge=0)] = 1024 * 1024 * 1024
     """Below this much free space no new work is accepted (503 `storage_full`)."""
+
+
+class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[retention]: how long bytes are kept; rows outlive them."""
+
+    images_s: Annotated[int, msgspec.Meta(ge=0, le=3_650 * 86_400)] = 86_400
+    """Pictures, from their making, and never less than their channel's links live. 0: for good."""
+    inputs_s: Annotated[float, msgspec.Meta(ge=0, le=3_650 * 86_400)] = 86_400.0
+    """What an order brought along, after the end of its jobs."""
+    failed_inputs_s: Annotated[float, msgspec.Meta(ge=0, le=3_650 * 86_400)] = 86_400.0
+    """The same where a job ended without a picture."""
+    strays_s: Annotated[float, msgspec.Meta(ge=0, le=3_650 * 86_400)] = 86_400.0
+    """Bytes that nothing names go when they are so old. 0: never."""
+
+    def keep_s(self, link_ttl_s: int) -> int | None:
+        """Return how long a picture is kept, seconds; None: for good."""
+        return max(self.images_s, link_ttl_s) if self.images_s else None
 
 
 class PoolConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -128,6 +160,23 @@ class LimitsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Most jobs of one key that have not ended, over all processes."""
 
 
+class WebhooksConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[webhooks]: whom customers may have told about the ends of their jobs."""
+
+    allow_http: bool = False
+    """Whether addresses may begin with http://."""
+    allow_hosts: tuple[Text, ...] = ()
+    """Names that are called wherever they lead: receivers inside."""
+    allow_networks: tuple[Text, ...] = ()
+    """Networks (CIDR) whose addresses are called though they are not public."""
+    timeout_s: Annotated[float, msgspec.Meta(ge=1, le=60)] = 15.0
+    """How long a receiver may take to answer."""
+    disable_after_s: Annotated[float, msgspec.Meta(ge=3600, le=365 * 86_400)] = 432_000.0
+    """A webhook that has failed for so long, without a success, is switched off."""
+    keep_s: Annotated[float, msgspec.Meta(ge=86_400, le=3650 * 86_400)] = 2_592_000.0
+    """How long what was told can be looked up and told again."""
+
+
 class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[channels.NAME]: one model id that customers may ask for, with its policy."""
 
@@ -145,6 +194,8 @@ class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     n_max: Annotated[int, msgspec.Meta(ge=1, le=10)] = 1
     price_micros: Price | None = None
     """Flat price per image; or None and `prices`."""
+    batch_price_micros: Price | None = None
+    """Flat price per image of a batch; None: what it costs elsewhere."""
     prices: dict[str, dict[str, Price]] = {}
     """Price per image by quality, then by size tier (1K, 2K, 4K)."""
     retries: bool = True
@@ -170,6 +221,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     pool: PoolConfig
     accounts: tuple[Account, ...]
     channels: dict[str, ChannelConfig]
+    files: FilesConfig = FilesConfig()
+    batches: BatchesConfig = BatchesConfig()
+    webhooks: WebhooksConfig = WebhooksConfig()
+    queue: QueueConfig = QueueConfig()
+    retention: RetentionConfig = RetentionConfig()
     path: Path | None = None
     warnings: tuple[str, ...] = ()
 
@@ -177,9 +233,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 SECTIONS: tuple[str, ...] = (
     "server",
     "storage",
+    "retention",
     "billing",
     "limits",
+    "queue",
+    "webhooks",
     "pool",
+    "files",
+    "batches",
     "accounts",
     "channels",
 )
@@ -213,9 +274,14 @@ def load_config(path: Path | None, data_dir: Path, *, environ: Mapping[str, str]
         data_dir=data_dir,
         server=_load_server(file),
         storage=_section(file, StorageConfig, "storage"),
+        retention=_section(file, RetentionConfig, "retention"),
         billing=_load_billing(file),
         limits=_section(file, LimitsConfig, "limits"),
+        queue=_section(file, QueueConfig, "queue"),
+        webhooks=_load_webhooks(file),
         pool=_load_pool(file),
+        files=_section(file, FilesConfig, "files"),
+        batches=load_batches(file),
         accounts=accounts,
         channels=live,
         path=path,
@@ -252,6 +318,17 @@ def _load_billing(file: ConfigFile) -> BillingConfig:
     if credit < 0:
         raise file.error(path, "a credit is not negative")
     return billing
+
+
+def _load_webhooks(file: ConfigFile) -> WebhooksConfig:
+    webhooks = _section(file, WebhooksConfig, "webhooks")
+    for at, text in enumerate(webhooks.allow_networks):
+        try:
+            ip_network(text)
+        except ValueError:
+            problem = 'expected a network such as "10.20.0.0/16" or "127.0.0.1/32"'
+            raise file.error(("webhooks", "allow_networks", at), problem) from None
+    return webhooks
 
 
 def _load_pool(file: ConfigFile) -> PoolConfig:
@@ -360,13 +437,18 @@ def _unserved(channels: Mapping[str, ChannelConfig], accounts: tuple[Account, ..
 
 __all__ = [
     "AccountConfig",
+    "BatchesConfig",
     "BillingConfig",
     "ChannelConfig",
     "Config",
     "ConfigError",
+    "FilesConfig",
     "LimitsConfig",
     "PoolConfig",
+    "QueueConfig",
+    "RetentionConfig",
     "ServerConfig",
     "StorageConfig",
+    "WebhooksConfig",
     "load_config",
 ]

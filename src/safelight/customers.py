@@ -42,6 +42,7 @@ class KeyInfo(msgspec.Struct, frozen=True):
     max_in_flight: int | None = None
     budgets: tuple[BudgetState, ...] = ()
     frozen_at: int | None = None
+    keep_alive: bool = False
 
 
 class KeyLimits(msgspec.Struct, frozen=True):
@@ -138,12 +139,13 @@ def authenticate(tx: Transaction, key_digest: bytes) -> Identity:
         AuthenticationFailed: no such key, or it is revoked: one answer for both.
     """
     row = tx.one(
-        "SELECT id, customer_id, digest FROM api_key WHERE digest = :digest AND revoked_at IS NULL",
+        "SELECT id, customer_id, digest, keep_alive FROM api_key "
+        "WHERE digest = :digest AND revoked_at IS NULL",
         {"digest": key_digest},
     )
     if row is None or not hmac.compare_digest(row["digest"], key_digest):
         raise refused()
-    return Identity(customer_id=row["customer_id"], key_id=row["id"])
+    return Identity(row["customer_id"], row["id"], keep_alive=bool(row["keep_alive"]))
 
 
 def revoke_key(tx: Transaction, key_id: str) -> bool:
@@ -152,6 +154,16 @@ def revoke_key(tx: Transaction, key_id: str) -> bool:
         tx.execute(
             "UPDATE api_key SET revoked_at = :now WHERE id = :id AND revoked_at IS NULL",
             {"id": key_id, "now": tx.now_ms},
+        )
+    )
+
+
+def set_keep_alive(tx: Transaction, key_id: str, *, on: bool) -> bool:
+    """Say whether plain answers to a key may begin with white space; False: no such key in use."""
+    return bool(
+        tx.execute(
+            "UPDATE api_key SET keep_alive = :on WHERE id = :id AND revoked_at IS NULL",
+            {"id": key_id, "on": int(on)},
         )
     )
 
@@ -189,14 +201,14 @@ def list_keys(tx: Transaction) -> list[KeyInfo]:
     """Return every key, oldest first."""
     rows = tx.all(
         "SELECT k.id, c.name AS customer, k.name, k.last4, k.created_at, k.revoked_at, "
-        "k.requests_per_minute, k.max_in_flight, "
+        "k.requests_per_minute, k.max_in_flight, k.keep_alive, "
         "b.posted_micros - b.held_micros AS balance_micros, "
         "CASE WHEN b.floor_micros < 0 THEN -b.floor_micros ELSE 0 END AS credit_line_micros, "
         "b.frozen_at FROM api_key k "
         "JOIN customer c ON c.id = k.customer_id JOIN balance b ON b.customer_id = c.id "
         "ORDER BY k.created_at, k.id"
     )
-    return [KeyInfo(**dict(row)) for row in rows]
+    return [KeyInfo(**{**dict(row), "keep_alive": bool(row["keep_alive"])}) for row in rows]
 
 
 def raise_link_epoch(tx: Transaction, customer_id: str) -> None:

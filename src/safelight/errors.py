@@ -13,8 +13,10 @@
     |   `-- BudgetExceeded            a budget of the key is used up
     |-- CustomerFrozen            403 the books are being looked into; nothing new is accepted
     |-- NotFound                  404 no such thing for this customer
+    |   `-- Gone                  410 it was deleted, or its time is over
     |-- MethodNotAllowed          405 the path exists, the method does not
     |-- RequestTimeout            408 the request arrived too slowly
+    |-- Conflict                  409 what is asked does not fit the present state
     |-- RequestTooLarge           413 the request is larger than the limits
     |-- UnsupportedMediaType      415 a body in a form we do not read
     |-- RangeNotSatisfiable       416 the range starts behind the picture's end
@@ -24,7 +26,7 @@
     |-- InternalError             500 our own fault
     |-- Unavailable               503 storage full, no room, or no account left
     |   `-- ShuttingDown              draining; the next process goes on
-    `-- DeadlineExceeded          504 out of time
+    `-- DeadlineExceeded          503 out of time
     UpstreamError                 one failed attempt, classified; never shown to a caller as it is
     ConfigError                   the operator's configuration; names key, line and known keys
     StorageError                  the blob store could not keep or give a blob
@@ -172,6 +174,13 @@ class NotFound(SafelightError):
     default_code = "not_found"
 
 
+class Gone(NotFound):
+    """It was the customer's, and was deleted or has expired."""
+
+    status = 410
+    default_code = "image_deleted"
+
+
 class MethodNotAllowed(SafelightError):
     """The path exists, the method does not."""
 
@@ -187,6 +196,14 @@ class RequestTimeout(SafelightError):
     type = "invalid_request_error"
     default_code = "request_timeout"
     default_should_retry = True
+
+
+class Conflict(SafelightError):
+    """What is asked does not fit the present state of the thing; repeating it changes nothing."""
+
+    status = 409
+    type = "invalid_request_error"
+    default_code = "conflict"
 
 
 class RequestTooLarge(SafelightError):
@@ -266,7 +283,7 @@ class ShuttingDown(Unavailable):
 class DeadlineExceeded(SafelightError):
     """Out of time; a retry joins the job if it is still running."""
 
-    status = 504
+    status = 503
     default_code = "deadline_exceeded"
     default_should_retry = True
 
@@ -317,7 +334,8 @@ class UpstreamError(Exception):
         sold: True if the upstream has probably billed us (reported as waste); None when nobody can
             say: the call left and was not answered.
         param: for CLIENT faults, the parameter the upstream named.
-        final_status: HTTP status for the caller when this is the job's last word.
+        final_status: HTTP status for the caller when this is the job's last word; never 502 or 504,
+            whose bodies proxies replace by pages of their own.
         limits: what the answer's headers said about the limits of the account's group.
         unit: for THROTTLED faults, the limit that ran out, where the answer names it.
         lacks: for CAPABILITY faults, what the account cannot serve.
@@ -333,7 +351,7 @@ class UpstreamError(Exception):
         retry_after_s: float | None = None,
         sold: bool | None = False,
         param: str | None = None,
-        final_status: int = 502,
+        final_status: int = 503,
         upstream_request_id: str | None = None,
         moderation_details: dict[str, object] | None = None,
         limits: tuple[LimitNotice, ...] = (),

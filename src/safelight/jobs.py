@@ -13,12 +13,14 @@ from typing import Any
 
 import msgspec
 
+from safelight import image_rows
 from safelight.db import Row, Transaction
 from safelight.types import (
     BlobRef,
     ImageRecord,
     ImageRequest,
     Job,
+    JobClass,
     JobFailure,
     JobState,
     Micros,
@@ -28,10 +30,9 @@ from safelight.types import (
 )
 
 _JOB_COLUMNS = (
-    "SELECT j.*, i.id AS i_id, i.digest AS i_digest, i.bytes AS i_bytes, i.format AS i_format, "
-    "i.width AS i_width, i.height AS i_height, i.has_alpha AS i_has_alpha, "
-    "i.created_at AS i_created_at, i.link_ttl_s AS i_link_ttl_s, c.link_epoch AS i_link_epoch "
+    f"SELECT j.*, {image_rows.COLUMNS} "
     "FROM job j JOIN customer c ON c.id = j.customer_id LEFT JOIN image i ON i.id = j.image_id "
+    "LEFT JOIN persisting p ON p.image_id = i.id "
 )
 
 
@@ -51,6 +52,7 @@ class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
     n: int
     created_at: int
     delivered_at: int | None
+    batch_id: str | None = None
 
 
 def insert_request(tx: Transaction, request: RequestRow) -> None:
@@ -61,9 +63,10 @@ def insert_request(tx: Transaction, request: RequestRow) -> None:
     """
     tx.execute(
         "INSERT INTO request (id, customer_id, key_id, route, fingerprint, idempotency_key, "
-        "retry_of, retry_count, attached_by, attached_until, n, created_at, delivered_at) VALUES "
-        "(:id, :customer_id, :key_id, :route, :fingerprint, :idempotency_key, :retry_of, "
-        ":retry_count, :attached_by, :attached_until, :n, :created_at, :delivered_at)",
+        "retry_of, retry_count, attached_by, attached_until, n, created_at, delivered_at, "
+        "batch_id) VALUES (:id, :customer_id, :key_id, :route, :fingerprint, :idempotency_key, "
+        ":retry_of, :retry_count, :attached_by, :attached_until, :n, :created_at, :delivered_at, "
+        ":batch_id)",
         msgspec.structs.asdict(request),
     )
 
@@ -78,17 +81,23 @@ def insert_job(  # noqa: PLR0913  (the columns of one row)
     size_plan: SizePlan,
     price_micros: Micros,
     reserve_id: str,
-    lease_owner: str,
+    lease_owner: str | None,
     deadline_at: int,
     budget_day: str,
+    job_class: JobClass = JobClass.INTERACTIVE,
+    priority: int = 100,
+    not_before: int | None = None,
+    batch_id: str | None = None,
 ) -> None:
-    """Insert one job, queued and already leased to the process that will run it."""
+    """Insert one job, queued: leased to the process that will run it, or to nobody yet."""
     tx.execute(
         "INSERT INTO job (id, request_id, customer_id, key_id, n, channel, size, state, "
         "request, size_plan, price_micros, reserve_id, epoch, lease_owner, deadline_at, "
-        "created_at, budget_day) VALUES (:id, :request_id, :customer_id, :key_id, :n, :channel, "
+        "created_at, budget_day, job_class, priority, not_before, batch_id) VALUES "
+        "(:id, :request_id, :customer_id, :key_id, :n, :channel, "
         ":size, 'queued', :request, :size_plan, :price_micros, :reserve_id, 1, "
-        ":lease_owner, :deadline_at, :now, :budget_day)",
+        ":lease_owner, :deadline_at, :now, :budget_day, :job_class, :priority, :not_before, "
+        ":batch_id)",
         {
             "id": job_id,
             "request_id": request.id,
@@ -105,6 +114,10 @@ def insert_job(  # noqa: PLR0913  (the columns of one row)
             "deadline_at": deadline_at,
             "now": tx.now_ms,
             "budget_day": budget_day,
+            "job_class": job_class,
+            "priority": priority,
+            "not_before": not_before,
+            "batch_id": batch_id,
         },
     )
 
@@ -135,12 +148,12 @@ def open_jobs_of(tx: Transaction, owners: Collection[str], *, limit: int) -> lis
         _JOB_COLUMNS + "JOIN (SELECT id, created_at, "
         "ROW_NUMBER() OVER (PARTITION BY customer_id ORDER BY created_at, id) AS turn FROM job "
         "WHERE state IN ('queued', 'in_progress') "
-        f"AND COALESCE(lease_owner, '') IN ({', '.join(':' + name for name in names)}) "
+        f"AND lease_owner IN ({', '.join(':' + name for name in names)}) "
         "ORDER BY turn, created_at, id LIMIT :limit) o ON o.id = j.id "
         "ORDER BY o.turn, o.created_at, o.id",
         {**names, "limit": limit},
     )
-    return [(row["lease_owner"] or "", _job(row)) for row in rows]
+    return [(row["lease_owner"], _job(row)) for row in rows]
 
 
 def open_job_ids(tx: Transaction, *, until_ms: int) -> list[str]:
@@ -154,10 +167,10 @@ def open_job_ids(tx: Transaction, *, until_ms: int) -> list[str]:
 
 
 def requests_since(tx: Transaction, key_id: str, *, since_ms: int, until_ms: int) -> int:
-    """Return how many requests of a key came in a time, `since_ms` excluded."""
+    """Return how many requests of a key came in a time, without `since_ms` and batches' lines."""
     row = tx.one(
-        "SELECT COUNT(*) AS requests FROM request "
-        "WHERE key_id = :key AND created_at > :since AND created_at <= :until",
+        "SELECT COUNT(*) AS requests FROM request WHERE key_id = :key "
+        "AND created_at > :since AND created_at <= :until AND batch_id IS NULL",
         {"key": key_id, "since": since_ms, "until": until_ms},
     )
     return 0 if row is None else int(row["requests"])
@@ -166,7 +179,8 @@ def requests_since(tx: Transaction, key_id: str, *, since_ms: int, until_ms: int
 def time_of_request(tx: Transaction, key_id: str, *, back: int, until_ms: int) -> int | None:
     """Return when the key's newest request but `back` came; None: there are not so many."""
     row = tx.one(
-        "SELECT created_at FROM request WHERE key_id = :key AND created_at <= :until "
+        "SELECT created_at FROM request "
+        "WHERE key_id = :key AND created_at <= :until AND batch_id IS NULL "
         "ORDER BY created_at DESC LIMIT 1 OFFSET :back",
         {"key": key_id, "back": back, "until": until_ms},
     )
@@ -174,32 +188,34 @@ def time_of_request(tx: Transaction, key_id: str, *, back: int, until_ms: int) -
 
 
 def count_open_of_key(tx: Transaction, key_id: str) -> int:
-    """Return how many jobs of a key have not ended."""
+    """Return how many jobs of a key are leased to a process and have not ended."""
     row = tx.one(
-        "SELECT COUNT(*) AS jobs FROM job "
-        "WHERE key_id = :key AND state IN ('queued', 'in_progress')",
+        "SELECT COUNT(*) AS jobs FROM job WHERE key_id = :key "
+        "AND state IN ('queued', 'in_progress') AND lease_owner IS NOT NULL",
         {"key": key_id},
     )
     return 0 if row is None else int(row["jobs"])
 
 
 def oldest_open_of_key(tx: Transaction, key_id: str, *, limit: int) -> tuple[Job, ...]:
-    """Return the jobs of a key that have been open longest."""
+    """Return the jobs of a key that have been open longest, of those that somebody runs."""
     rows = tx.all(
         _JOB_COLUMNS + "WHERE j.key_id = :key AND j.state IN ('queued', 'in_progress') "
+        "AND j.lease_owner IS NOT NULL "
         "ORDER BY j.created_at, j.n LIMIT :limit",
         {"key": key_id, "limit": limit},
     )
     return tuple(_job(row) for row in rows)
 
 
-def ended_among(tx: Transaction, job_ids: Sequence[str]) -> list[Job]:
-    """Return those of the named jobs that have ended."""
+def among(tx: Transaction, job_ids: Sequence[str], *, ended: bool = False) -> list[Job]:
+    """Return the named jobs in no order, or those of them that have ended."""
+    if not job_ids:
+        return []
     names = {f"id{place}": job_id for place, job_id in enumerate(job_ids)}
+    which = "AND j.state NOT IN ('queued', 'in_progress')" if ended else ""
     rows = tx.all(
-        _JOB_COLUMNS + f"WHERE j.id IN ({', '.join(':' + name for name in names)}) "
-        "AND j.state NOT IN ('queued', 'in_progress')",
-        names,
+        _JOB_COLUMNS + f"WHERE j.id IN ({', '.join(':' + name for name in names)}) {which}", names
     )
     return [_job(row) for row in rows]
 
@@ -207,7 +223,7 @@ def ended_among(tx: Transaction, job_ids: Sequence[str]) -> list[Job]:
 def get_image(tx: Transaction, image_id: str) -> ImageRecord | None:
     """Return an image of any customer, or None."""
     row = tx.one(_JOB_COLUMNS + "WHERE i.id = :id", {"id": image_id})
-    return None if row is None else _image(row)
+    return None if row is None else image_rows.record(row)
 
 
 def take_over(tx: Transaction, job: Job, *, dead: str, owner: str) -> bool:
@@ -242,8 +258,12 @@ def complete(
     image_id: str,
     blob: BlobRef,
     link_ttl_s: int,
+    keep_s: int | None = None,
 ) -> bool:
-    """End a job with its image, from any epoch; False when it has ended before."""
+    """End a job with its image, from any epoch; False when it has ended before.
+
+    The image expires after `keep_s` seconds; None: it does not.
+    """
     changed = tx.execute(
         "UPDATE job SET state = 'completed', stage = 'settled', image_id = :image, "
         "completed_at = :now, lease_owner = NULL, usage = COALESCE((SELECT a.usage FROM attempt a "
@@ -259,8 +279,8 @@ def complete(
     )
     tx.execute(
         "INSERT INTO image (id, job_id, customer_id, digest, bytes, format, width, height, "
-        "has_alpha, link_ttl_s, created_at) VALUES (:id, :job, :customer, :digest, :bytes, "
-        ":format, :width, :height, :has_alpha, :ttl, :now)",
+        "has_alpha, link_ttl_s, created_at, expires_at) VALUES (:id, :job, :customer, :digest, "
+        ":bytes, :format, :width, :height, :has_alpha, :ttl, :now, :expires)",
         {
             **msgspec.structs.asdict(blob),
             "id": image_id,
@@ -269,19 +289,42 @@ def complete(
             "has_alpha": int(blob.has_alpha),
             "ttl": link_ttl_s,
             "now": tx.now_ms,
+            "expires": None if keep_s is None else tx.now_ms + keep_s * 1000,
         },
     )
     return True
 
 
-def fail(tx: Transaction, job: Job, failure: JobFailure) -> bool:
-    """End a job without an image, from its current epoch only; False otherwise."""
+def fail(tx: Transaction, job: Job, failure: JobFailure, *, cancelled: JobFailure) -> bool:
+    """End a job without an image, from its current epoch only; False otherwise.
+
+    One that its customer wanted cancelled ends as that, in the words of `cancelled`.
+    """
     return bool(
         tx.execute(
-            "UPDATE job SET state = 'failed', failure = :failure, completed_at = :now, "
-            "lease_owner = NULL WHERE id = :id AND "
+            "UPDATE job SET "
+            "state = CASE WHEN cancel_requested_at IS NULL THEN 'failed' ELSE 'cancelled' END, "
+            "failure = CASE WHEN cancel_requested_at IS NULL THEN :failure ELSE :cancelled END, "
+            "completed_at = :now, lease_owner = NULL WHERE id = :id AND "
             "(state = 'queued' OR state = 'in_progress') AND epoch = :epoch",
-            {"id": job.id, "epoch": job.epoch, "failure": _json(failure), "now": tx.now_ms},
+            {
+                "id": job.id,
+                "epoch": job.epoch,
+                "failure": _json(failure),
+                "cancelled": _json(cancelled),
+                "now": tx.now_ms,
+            },
+        )
+    )
+
+
+def request_cancel(tx: Transaction, job_id: str) -> bool:
+    """Note that an open job's customer does not want it any more; False when it has ended."""
+    return bool(
+        tx.execute(
+            "UPDATE job SET cancel_requested_at = COALESCE(cancel_requested_at, :now) "
+            "WHERE id = :id AND state IN ('queued', 'in_progress')",
+            {"id": job_id, "now": tx.now_ms},
         )
     )
 
@@ -324,9 +367,12 @@ def requests_to_join(
 
 
 def claim_request(
-    tx: Transaction, request: RequestRow, *, owner: str, retry_count: int, until: int
+    tx: Transaction, request: RequestRow, *, owner: str | None, retry_count: int, until: int
 ) -> bool:
-    """Attach a retry to a request, once per retry count; False when another was faster."""
+    """Attach a retry to a request, once per retry count; False when another was faster.
+
+    `owner` is None where nobody waits for the answer.
+    """
     return bool(
         tx.execute(
             "UPDATE request SET attached_by = :owner, retry_count = :count, "
@@ -394,26 +440,6 @@ def _request(row: Row) -> RequestRow:
     return RequestRow(**{key: row[key] for key in RequestRow.__struct_fields__})
 
 
-def _image(row: Row) -> ImageRecord:
-    blob = BlobRef(
-        digest=row["i_digest"],
-        bytes=row["i_bytes"],
-        format=row["i_format"],
-        width=row["i_width"],
-        height=row["i_height"],
-        has_alpha=bool(row["i_has_alpha"]),
-    )
-    return ImageRecord(
-        id=row["i_id"],
-        job_id=row["id"],
-        customer_id=row["customer_id"],
-        blob=blob,
-        created_at=row["i_created_at"],
-        link_ttl_s=row["i_link_ttl_s"],
-        link_epoch=row["i_link_epoch"],
-    )
-
-
 def _job(row: Row) -> Job:
     return Job(
         id=row["id"],
@@ -433,11 +459,16 @@ def _job(row: Row) -> Job:
         started_at=row["started_at"],
         completed_at=row["completed_at"],
         attempts=row["attempts"],
-        image=None if row["i_id"] is None else _image(row),
+        image=None if row["i_id"] is None else image_rows.record(row),
         failure=_optional(row["failure"], JobFailure),
         usage=_optional(row["usage"], Usage),
         delivered_at=row["delivered_at"],
         budget_day=row["budget_day"],
+        job_class=JobClass(row["job_class"]),
+        priority=row["priority"],
+        not_before=row["not_before"],
+        cancel_requested_at=row["cancel_requested_at"],
+        batch_id=row["batch_id"],
     )
 
 

@@ -113,6 +113,14 @@ class Keyring:
         keys = self._secrets.pepper
         return bytes.fromhex(keys.keys[keys.current])
 
+    def webhook_key(self, name: str) -> bytes:
+        """Return the 32 secret bytes that sign a customer's messages under this name.
+
+        They are derived from the pepper for this one purpose (HKDF-SHA256, with "webhook" as salt
+        and the name as info), so that they are stored nowhere and need no file of their own.
+        """
+        return hkdf_sha256(self.pepper(), salt=b"webhook", info=name.encode(), length=KEY_BYTES)
+
     def link_key(self, kid: str) -> bytes:
         """Return the 32-byte MAC key of the live key `kid`.
 

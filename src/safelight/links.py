@@ -83,7 +83,16 @@ class Links:
         self._clock = clock
         self._max_ttl_s = max_ttl_s
 
-    def sign(self, image_id: str, ext: str, *, ttl_s: int, link_epoch: int) -> str:
+    def end_s(self, *, ttl_s: int, until_ms: int | None) -> int:
+        """Return when a link that is made now ends, unix seconds: see `sign`."""
+        now_s = self._clock.now_ms() // 1000
+        if until_ms is None:
+            return now_s + ttl_s
+        return max(min(now_s + ttl_s, until_ms // 1000), now_s + 1)
+
+    def sign(
+        self, image_id: str, ext: str, *, ttl_s: int, link_epoch: int, until_ms: int | None = None
+    ) -> str:
         """Return path and query of a link that works for `ttl_s` seconds from now.
 
         Args:
@@ -91,6 +100,8 @@ class Links:
             ext: the picture's format: png, jpeg or webp.
             ttl_s: 1 to the longest life.
             link_epoch: of the customer that owns the picture.
+            until_ms: when the picture itself may go, milliseconds since 1970: no link promises
+                more. None: not by itself.
 
         Raises:
             ValueError: an argument is out of its range.
@@ -100,7 +111,7 @@ class Links:
             raise ValueError(f"no image has the path {path!r}")
         if not 0 < ttl_s <= self._max_ttl_s:
             raise ValueError(f"a link lives 1 to {self._max_ttl_s} seconds, not {ttl_s}")
-        expires_at = self._clock.now_ms() // 1000 + ttl_s
+        expires_at = self.end_s(ttl_s=ttl_s, until_ms=until_ms)
         return f"{path}?{self._query(path, expires_at, self._keyring.current_kid, link_epoch)}"
 
     def verify(self, path: str, query: str, *, link_epoch: int) -> None:

@@ -59,7 +59,7 @@ async def move_books(data_dir: Path, source_url: str, target_url: str) -> Move:
     async with starting(data_dir):
         _refuse_if_served(data_dir)
         async with _opened(source_url, data_dir) as source:
-            await _refuse_if_alive(source, data_dir)
+            await refuse_if_alive(source, data_dir)
             async with _opened(target_url, data_dir) as target:
                 rows = await copy_books(source, target)
                 report = await _checked(target, data_dir)
@@ -99,8 +99,12 @@ def _refuse_if_served(data_dir: Path) -> None:
         raise ConfigError(f"a gateway serves {data_dir}; stop it before its books are moved")
 
 
-async def _refuse_if_alive(source: Database, data_dir: Path) -> None:
-    """Refuse while a process with another data folder gives signs of life."""
+async def refuse_if_alive(source: Database, data_dir: Path) -> None:
+    """Refuse while a process with another data folder gives signs of life.
+
+    Raises:
+        ConfigError: one does.
+    """
     before = await source.read(heartbeats.all_beats)
     if all((data_dir / PROCESSES / owner).exists() for owner in before):
         return  # all were this folder's, and it has none that lives

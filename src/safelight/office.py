@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from safelight import accounts, attempts, budgets, credit_lines, customers, ledger
+from safelight import accounts, attempts, budgets, credit_lines, customers, jobs, ledger
 from safelight.app import make_data_folder, open_database, open_store
 from safelight.clock import SystemClock
 from safelight.db import Database, Transaction
@@ -21,11 +21,16 @@ from safelight.gateway.reading import statement_page
 from safelight.gateway.verification import Report, Verification, known
 from safelight.keyring import Keyring
 from safelight.office_books import OfficeBooks
+from safelight.office_pictures import OfficePictures
 from safelight.storage import BlobStore
 from safelight.types import Balance, LimitChange, Micros, StatementLine
 
 STATEMENT_PAGE = 1000
 UNLIMITED = LimitChange()
+
+
+class NotCharged(Exception):
+    """There is nothing to give back; the text says why."""
 
 
 class Office:
@@ -36,6 +41,7 @@ class Office:
         self._store = store
         self._pepper = keyring.pepper()
         self.books = OfficeBooks(db, self._pepper)
+        self.pictures = None if store is None else OfficePictures(db, store, SystemClock())
 
     async def create_customer_key(
         self, name: str, credit_micros: Micros, limits: LimitChange = UNLIMITED
@@ -80,6 +86,10 @@ class Office:
 
         return await self._db.write(work)
 
+    async def set_keep_alive(self, key_id: str, *, on: bool) -> bool:
+        """Say whether plain answers to a key may begin with white space; False: no such key."""
+        return await self._db.write(lambda tx: customers.set_keep_alive(tx, key_id, on=on))
+
     async def revoke_key(self, key_id: str) -> bool:
         """End a key; False when there is no such key in use."""
         return await self._db.write(lambda tx: customers.revoke_key(tx, key_id))
@@ -107,6 +117,36 @@ class Office:
                 )
             credit_lines.look_again(tx, customer_id)
             return ledger.balance(tx, customer_id)
+
+        return await self._db.write(work)
+
+    async def refund(self, job_id: str, reason: str) -> tuple[Micros, Balance]:
+        """Give the charge of a job back, once; return how much, and the customer's balance.
+
+        Raises:
+            LookupError: no job has the id.
+            NotCharged: it has cost nothing (yet).
+            ledger.AlreadyResolved: it was given back before.
+        """
+        transfer_id = f"tr_{secrets.token_hex(12)}"
+
+        def work(tx: Transaction) -> tuple[Micros, Balance]:
+            job = jobs.get_job(tx, job_id)
+            if job is None:
+                raise LookupError(f"no job has the id {job_id!r}")
+            story = ledger.story(tx, job.reserve_id)
+            settled = [row for row in story if row["kind"] == "settle"]
+            if not settled:
+                raise NotCharged(f"the job {job_id} is {job.state} and has cost nothing")
+            ledger.refund(
+                tx,
+                transfer_id=transfer_id,
+                settle_id=settled[0]["id"],
+                actor="operator",
+                reason=reason,
+            )
+            credit_lines.look_again(tx, job.customer_id)
+            return settled[0]["amount_micros"], ledger.balance(tx, job.customer_id)
 
         return await self._db.write(work)
 

@@ -12,7 +12,7 @@ from itertools import islice
 
 import msgspec
 
-from safelight.db import Transaction
+from safelight.db import Row, Transaction
 
 ASK_MAX = 500
 """Most jobs that one question names."""
@@ -25,34 +25,53 @@ class OpenJob(msgspec.Struct, frozen=True):
     owner: str
     epoch: int
     planned_s: float
-    """How long it may be open, from its acceptance to its deadline."""
+    """How long it may be open, from when a process first had it to its deadline."""
     deadline_at: int
     """Milliseconds since 1970."""
+    unwanted: bool = False
+    """Whether its customer has asked that it be cancelled."""
+
+
+_OPEN_JOB = (
+    "SELECT id, COALESCE(lease_owner, '') AS owner, epoch, deadline_at, "
+    "COALESCE(taken_at, created_at) AS began_at, cancel_requested_at FROM job "
+)
 
 
 def open_jobs(tx: Transaction) -> list[OpenJob]:
-    """Return every open job."""
+    """Return every open job that is leased to a process."""
     rows = tx.all(
-        "SELECT id, COALESCE(lease_owner, '') AS owner, epoch, deadline_at, created_at FROM job "
-        "WHERE state IN ('queued', 'in_progress')"
+        _OPEN_JOB + "WHERE state IN ('queued', 'in_progress') AND lease_owner IS NOT NULL"
     )
-    return [
-        OpenJob(
-            row["id"],
-            row["owner"],
-            row["epoch"],
-            (row["deadline_at"] - row["created_at"]) / 1000,
-            row["deadline_at"],
-        )
-        for row in rows
-    ]
+    return [_open_job(row) for row in rows]
+
+
+def overdue_in_queue(tx: Transaction, *, before_ms: int, limit: int) -> list[OpenJob]:
+    """Return jobs that nobody has begun and whose deadline was before that, the oldest first."""
+    rows = tx.all(
+        _OPEN_JOB + "WHERE state = 'queued' AND lease_owner IS NULL AND deadline_at < :before "
+        "ORDER BY created_at, id LIMIT :limit",
+        {"before": before_ms, "limit": limit},
+    )
+    return [_open_job(row) for row in rows]
+
+
+def _open_job(row: Row) -> OpenJob:
+    return OpenJob(
+        row["id"],
+        row["owner"],
+        row["epoch"],
+        (row["deadline_at"] - row["began_at"]) / 1000,
+        row["deadline_at"],
+        row["cancel_requested_at"] is not None,
+    )
 
 
 def of_open_jobs(tx: Transaction) -> set[str]:
-    """Return the processes to which open jobs are leased; an empty name stands for none."""
+    """Return the processes to which open jobs are leased."""
     rows = tx.all(
-        "SELECT DISTINCT COALESCE(lease_owner, '') AS owner FROM job "
-        "WHERE state IN ('queued', 'in_progress')"
+        "SELECT DISTINCT lease_owner AS owner FROM job "
+        "WHERE state IN ('queued', 'in_progress') AND lease_owner IS NOT NULL"
     )
     return {row["owner"] for row in rows}
 

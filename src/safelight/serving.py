@@ -1,4 +1,4 @@
-"""Serving: one process from its first look at the data folder to its last answer.
+"""Serving: one process, a server or a worker, from its first look at the data folder to its end.
 
 Owns starting one after another, the first customer, the listening socket, signals and the drain.
 app.py puts the parts together.
@@ -18,6 +18,7 @@ import msgspec
 import uvicorn
 
 from safelight import customers, telemetry
+from safelight.api.health import make_health
 from safelight.api.server import uvicorn_config
 from safelight.app import App, make_data_folder
 from safelight.clock import Clock, SystemClock
@@ -107,24 +108,93 @@ async def _serve(
     def listening(port: int) -> None:
         on_ready(_server_info(config, port, first_key=first_key, recovered=recovered))
 
-    server = _Server(settings, listening)
+    await _until_told(app, _Server(settings, listening), listener)
+    return 0
+
+
+def work(
+    config: Config,
+    *,
+    port: int | None,
+    on_ready: Callable[[ServerInfo], None],
+    make_app: Callable[[Config, Clock], App] = App,
+) -> int:
+    """Run queued work until SIGINT or SIGTERM; return the exit code.
+
+    Args:
+        config: everything, defaults filled in; `[queue] run` is for servers and not looked at.
+        port: where to answer /healthz and /readyz, 0 a free one; None: nowhere.
+        on_ready: called once, when it takes work; its url is empty without a port.
+        make_app: puts the parts together.
+
+    Raises:
+        ConfigError: the data folder cannot be used, or the port is taken.
+    """
+    telemetry.configure()
+    _raise_open_files()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(_work(config, port, on_ready, make_app))
+
+
+async def _work(
+    config: Config,
+    port: int | None,
+    on_ready: Callable[[ServerInfo], None],
+    make_app: Callable[[Config, Clock], App],
+) -> int:
+    config = msgspec.structs.replace(
+        config,
+        queue=msgspec.structs.replace(config.queue, run=True),
+        server=msgspec.structs.replace(config.server, port=port or 0),
+    )
+    make_data_folder(config.data_dir)
+    async with starting(config.data_dir):
+        app = make_app(config, SystemClock())
+        try:
+            settings = uvicorn_config(make_health(lambda: app.gateway.accepting), config)
+            listener = None if port is None else _bound(settings)
+            recovered = await app.start()
+        except BaseException:
+            await app.stop(0)
+            raise
+
+    def listening(port: int) -> None:
+        info = _server_info(config, port, first_key=None, recovered=recovered)
+        on_ready(info if port else msgspec.structs.replace(info, url=""))
+
+    if listener is None:
+        listening(0)
+        await _until_told(app, None, None)
+    else:
+        await _until_told(app, _Server(settings, listening), listener)
+    return 0
+
+
+async def _until_told(app: App, server: _Server | None, listener: socket.socket | None) -> None:
+    """Go on until a signal, then drain, then close everything; a second signal ends it at once."""
     stopping: list[asyncio.Task[int]] = []
+    told = asyncio.Event()
 
     def stop() -> None:
         if stopping:  # the second signal: leave now, the next start goes on
-            server.force_exit = True
+            if server is not None:
+                server.force_exit = True
             stopping[0].cancel()
         else:
             log.warning("draining", extra={"jobs": app.gateway.running})
             stopping.append(asyncio.create_task(_drain(app, server)))
+            told.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     try:
-        await server.serve([listener])
+        if server is not None and listener is not None:
+            await server.serve([listener])
+        else:
+            await told.wait()
+            await asyncio.wait(stopping)
     finally:
         await app.stop(0)
-    return 0
 
 
 def _bound(settings: uvicorn.Config) -> socket.socket:
@@ -149,13 +219,13 @@ def _bound(settings: uvicorn.Config) -> socket.socket:
     return listener
 
 
-async def _drain(app: App, server: _Server) -> int:
+async def _drain(app: App, server: _Server | None) -> int:
     """Refuse new orders, let running jobs finish, then let the server close its connections."""
-    app.gateway.accepting = False
     try:
-        return await app.gateway.drain(app.config.server.drain_s)
+        return await app.drain(app.config.server.drain_s)
     finally:
-        server.should_exit = True
+        if server is not None:
+            server.should_exit = True
 
 
 def _server_info(config: Config, port: int, *, first_key: str | None, recovered: int) -> ServerInfo:

@@ -277,17 +277,22 @@ class JobFailure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who a valid key speaks for."""
+    """Who a valid key speaks for.
+
+    `keep_alive`: plain answers to this key may begin with white space.
+    """
 
     customer_id: str
     key_id: str
+    keep_alive: bool = False
 
 
 class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A stored result.
 
     `id` is 128 random bits in hex, `link_ttl_s` the life of a fresh link, `link_epoch` the
-    customer's epoch (raising it ends all of the customer's links).
+    customer's epoch (raising it ends all of the customer's links). Times are milliseconds since
+    1970.
     """
 
     id: str
@@ -297,6 +302,16 @@ class ImageRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_at: int
     link_ttl_s: int
     link_epoch: int
+    expires_at: int | None = None
+    """When its bytes may go, unless it is pinned; None: not by themselves."""
+    pinned: bool = False
+    deleted_at: int | None = None
+    """Since when its bytes are gone, or are going."""
+    persisted_at: int | None = None
+    persisted_url: str | None = None
+    """Where it lies in the customer's own bucket."""
+    persist_state: str | None = None
+    """waiting, done or failed; None: it is not carried anywhere."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -325,6 +340,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     delivered_at: int | None = None
     budget_day: str = ""
     """The day (UTC, `2026-11-22`) in which the price counts against the budgets of the key."""
+    job_class: JobClass = JobClass.INTERACTIVE
+    priority: int = 100
+    """Of a queued job among its customer's, the lowest first."""
+    not_before: int | None = None
+    """When a queued job may begin; None: at once."""
+    cancel_requested_at: int | None = None
+    """Since when no further attempt is made; a picture under way is still delivered."""
+    batch_id: str | None = None
 
 
 class Balance(msgspec.Struct, frozen=True):

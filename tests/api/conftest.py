@@ -13,7 +13,10 @@ import openai
 import pytest
 from uvicorn.server import ServerState
 
+from api.fake_files import FakeFiling, NoBatches
 from api.fake_gateway import KEY, FakeGateway, MemoryStore
+from api.fake_retention import FakeRetention
+from api.fake_webhooks import FakeWebhooks
 from safelight.api import make_asgi
 from safelight.api.context import Services
 from safelight.api.server import uvicorn_config
@@ -66,11 +69,16 @@ def services(config: Config, tmp_path: Path) -> Services:
     storage = MemoryStore()
     spool = tmp_path / "uploads"
     spool.mkdir()
+    gateway = FakeGateway(channels=channels, storage=storage, clock=clock)
     return Services(
-        gateway=FakeGateway(channels=channels, storage=storage, clock=clock),
+        gateway=gateway,
         channels=channels,
         links=Links(Keyring.load_or_create(tmp_path), clock),
         storage=storage,
+        filing=FakeFiling(storage, clock),
+        batching=NoBatches(),
+        webhooks=FakeWebhooks(),
+        retention=FakeRetention(gateway),
         clock=clock,
         config=config,
         spool_dir=spool,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,12 +32,18 @@ from safelight.gateway.orders import (
     Caller,
     Event,
     JobEnded,
+    JobPage,
     Order,
     PartialImage,
+    Queued,
+    Standing,
     StatementPage,
 )
+from safelight.gateway.progress import Told, Update, history
 from safelight.gateway.receipts import Receipt
+from safelight.job_lists import JobFilter
 from safelight.notices import LimitNotice
+from safelight.storage import StoredBlob
 from safelight.types import (
     BlobRef,
     BudgetState,
@@ -70,6 +76,8 @@ class MemoryStore:
 
     def __init__(self, chunk: int = 30) -> None:
         self.blobs: dict[str, bytes] = {}
+        self.elsewhere: str | None = None
+        """Where callers are sent for the bytes."""
         self._chunk = chunk
 
     async def put(self, source: Path, digest: str) -> None:
@@ -97,8 +105,24 @@ class MemoryStore:
     async def exists(self, digest: str) -> bool:
         return digest in self.blobs
 
+    async def delete(self, digest: str) -> None:
+        self.blobs.pop(digest, None)
+
+    async def stored(self) -> AsyncIterator[StoredBlob]:
+        for digest, data in list(self.blobs.items()):
+            yield StoredBlob(digest, len(data), 0)
+
+    async def presigned(self, digest: str, *, seconds: int) -> str | None:
+        return None if self.elsewhere is None else f"{self.elsewhere}/{digest}?s={seconds}"
+
+    async def claim(self, owner: str) -> str:
+        return owner
+
     async def free_bytes(self) -> int:
         return 2**40
+
+    def close(self) -> None:
+        return None
 
 
 @dataclass
@@ -140,11 +164,18 @@ class FakeGateway:
     jobs: dict[str, Job] = field(default_factory=dict)
     images: dict[str, ImageRecord] = field(default_factory=dict)
     receipts: dict[str, Receipt] = field(default_factory=dict)
+    queued: list[Queued | None] = field(default_factory=list)
+    asked_for: list[JobFilter] = field(default_factory=list)
+    waited_s: list[float] = field(default_factory=list)
+    unwatched: asyncio.Event = field(default_factory=asyncio.Event)
+    patient_keys: set[str] = field(default_factory=set)
+    """Keys whose plain answers may begin with white space."""
 
     async def authenticate(self, raw_key: str) -> Identity:
         if raw_key not in IDENTITIES:
             raise AuthenticationFailed("The API key is not valid.")
-        return IDENTITIES[raw_key]
+        identity = IDENTITIES[raw_key]
+        return msgspec.structs.replace(identity, keep_alive=raw_key in self.patient_keys)
 
     async def stage_input(self, path: Path, *, param: str) -> BlobRef:
         data = path.read_bytes()
@@ -167,6 +198,7 @@ class FakeGateway:
         *,
         given: frozenset[str],
         stream: bool = False,
+        queued: Queued | None = None,
     ) -> Order:
         self.check(request, given=given, stream=stream)
         if self.refusal is not None:
@@ -174,7 +206,10 @@ class FakeGateway:
         self.requests.append(request)
         self.callers.append(caller)
         self.given.append(given)
+        self.queued.append(queued)
         jobs = tuple(self._job(request, caller, n) for n in range(request.n))
+        if queued is not None:
+            jobs = tuple(self._wait_in_line(job, queued) for job in jobs)
         return Order(
             request_id=jobs[0].request_id, jobs=jobs, replayed=self.replayed, limits=self.limits
         )
@@ -200,6 +235,20 @@ class FakeGateway:
         )
         self.jobs[job.id] = job
         return job
+
+    def _wait_in_line(self, job: Job, queued: Queued) -> Job:
+        return self.put(
+            job,
+            state=JobState.QUEUED,
+            job_class=queued.job_class,
+            priority=queued.priority,
+            not_before=queued.not_before,
+        )
+
+    def put(self, job: Job, **changes: object) -> Job:
+        """Change a job."""
+        self.jobs[job.id] = msgspec.structs.replace(job, **changes)
+        return self.jobs[job.id]
 
     def _ended(self, job: Job) -> Job:
         fails = self.failure is not None and (not self.failed_jobs or job.n < self.failed_jobs)
@@ -272,6 +321,79 @@ class FakeGateway:
         if job is None or job.customer_id != customer_id:
             raise NotFound("No such job.")
         return job
+
+    async def job_page(
+        self,
+        customer_id: str,
+        chosen: JobFilter,
+        *,
+        after: str | None,
+        newest_first: bool,
+        limit: int,
+    ) -> JobPage:
+        self.asked_for.append(chosen)
+        mine = [job for job in self.jobs.values() if job.customer_id == customer_id]
+        if newest_first:
+            mine.reverse()
+        if after is not None:
+            ids = [job.id for job in mine]
+            if after not in ids:
+                raise InvalidValue("No such job.", param="after")
+            mine = mine[ids.index(after) + 1 :]
+        return JobPage(tuple(mine[:limit]), len(mine) > limit)
+
+    async def cancel(self, customer_id: str, job_id: str) -> Job:
+        job = await self.job(customer_id, job_id)
+        if job.state.terminal:
+            return job
+        now = self.clock.now_ms()
+        if job.state is JobState.IN_PROGRESS:
+            return self.put(job, cancel_requested_at=now)
+        return self.put(job, state=JobState.CANCELLED, cancel_requested_at=now, completed_at=now)
+
+    async def ended_within(self, job: Job, seconds: float) -> Job:
+        self.waited_s.append(seconds)
+        if self.hold is None:
+            return self._ended(job)
+        self.waiting.set()
+        await self.hold.wait()
+        return self.jobs[job.id]
+
+    async def standings(self, found: Sequence[Job]) -> dict[str, Standing]:
+        finish_at = self.clock.now_ms() + 25_000
+        return {
+            job.id: Standing()
+            if job.state.terminal
+            else Standing(3 if job.state is JobState.QUEUED else None, finish_at)
+            for job in found
+        }
+
+    async def progress(self, job: Job, *, after: str | None = None) -> AsyncGenerator[Update, None]:
+        try:
+            async for update in self._told(job, after):
+                yield update
+        finally:
+            self.unwatched.set()
+
+    async def _told(self, job: Job, told: str | None) -> AsyncIterator[Update]:
+        while True:
+            job = self.jobs[job.id]
+            steps = history(job, (), now_ms=self.clock.now_ms())
+            names = [step.name for step in steps]
+            standing = (await self.standings([job]))[job.id]
+            for step in steps[names.index(told) + 1 if told in names else 0 :]:
+                yield Told(step, job, standing)
+                told = step.name
+            if job.state.terminal:
+                return
+            for index, path in enumerate(self.partials):
+                yield PartialImage(job.id, index, path)
+            self.waiting.set()
+            if self.hold is not None:
+                await self.hold.wait()
+            if isinstance(self.refusal, SafelightError):
+                raise self.refusal
+            self._ended(job)
 
     async def receipt(self, customer_id: str, job_id: str) -> Receipt:
         found = self.receipts.get(job_id)

@@ -19,6 +19,8 @@ from safelight.api import ROUTES
 from safelight.api.openapi import OPERATIONS, openapi_json
 from safelight.errors import RateLimited, Unavailable
 
+FORMS = ("/v1/files",)
+JSON_BODIES = {one.path for one in OPERATIONS if one.method == "post" and one.body} - {*FORMS}
 PUBLIC = ("/healthz", "/readyz", "/openapi.json", "/i/{file}")
 
 
@@ -29,7 +31,7 @@ async def test_every_route_fails_in_one_shape(
     """Without a key 401; with a wrong method 405 and Allow; both in the envelope."""
     url = path.replace("{id}", "x").replace("{file}", "x.png")
     async with aiohttp.ClientSession(server.url) as stranger:
-        wrong = "DELETE"
+        wrong = "PUT"
         async with stranger.request(wrong, url) as answer:
             assert answer.status == 405
             assert (await error_of(answer))["code"] == "method_not_allowed"
@@ -49,8 +51,11 @@ async def test_every_route_fails_in_one_shape(
     async with aiohttp.ClientSession(server.url, headers=key) as caller:
         if method == "POST":
             async with caller.post(url, data=b"[", headers=json_type) as a:
-                assert a.status == 400
-                assert (await error_of(a))["code"] == "invalid_json"
+                error = await error_of(a)
+                if path in JSON_BODIES:
+                    assert (a.status, error["code"]) == (400, "invalid_json")
+                else:
+                    assert a.status in (400, 404, 415)
         elif "{" in path:
             async with caller.get(url) as a:
                 assert a.status == 404
@@ -172,7 +177,7 @@ async def test_the_retry_count_is_read_leniently(
 
 
 async def test_an_edit_as_json(http: aiohttp.ClientSession, server: Server) -> None:
-    """Data URLs and own links stand for files; a foreign link and a file_id are refused."""
+    """Data URLs and own links stand for files; a foreign link is refused."""
     data = "data:image/png;base64," + base64.b64encode(png(shade=3)).decode()
     mine = server.gateway.add_image("cus_1", png(shade=4))
     link = server.services.links.sign(mine.id, "png", ttl_s=60, link_epoch=0)
@@ -187,7 +192,6 @@ async def test_an_edit_as_json(http: aiohttp.ClientSession, server: Server) -> N
         ([{"image_url": "https://example.com/x.png"}], "invalid_image_url", "images[0].image_url"),
         ([{"image_url": "http://169.254.169.254/"}], "invalid_image_url", "images[0].image_url"),
         ([{"image_url": "file:///etc/passwd"}], "invalid_image_url", "images[0].image_url"),
-        ([{"file_id": "file-1"}], "unsupported_parameter", "images[0].file_id"),
         ([{}], "missing_required_parameter", "images[0].image_url"),
         ([data, data + "!"], "invalid_image_url", "images[1]"),
         (["data:image/png,x"], "invalid_image_url", "images[0]"),

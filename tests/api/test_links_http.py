@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from api.conftest import Server
-from api.fake_gateway import OTHER_KEY
+from api.fake_gateway import KEY, OTHER_KEY, MemoryStore
 from api.pictures import png
+from safelight.api.origin import link_at
 from safelight.types import ImageRecord
 
 
@@ -174,3 +175,85 @@ async def test_the_stable_link_signs_on_read(
         async with http.get(f"/v1/images/{path}", headers=headers) as answer:
             assert answer.status == 404
             assert "error" in await answer.json()
+
+
+async def test_the_operator_may_send_callers_to_the_store(
+    server: Server, stranger: aiohttp.ClientSession, image: ImageRecord, link: str
+) -> None:
+    """Only whole and partial GETs: what can be answered without bytes is answered here."""
+    assert isinstance(server.services.storage, MemoryStore)
+    server.services.storage.elsewhere = "https://bucket.test"
+    async with stranger:
+        async with stranger.get(link, allow_redirects=False) as answer:
+            assert answer.status == 200, "a store with addresses does not decide that"
+        storage = msgspec.structs.replace(server.services.config.storage, serve="redirect")
+        config = msgspec.structs.replace(server.services.config, storage=storage)
+        object.__setattr__(server.services, "config", config)
+        async with stranger.get(link, allow_redirects=False) as answer:
+            assert answer.status == 302
+            assert answer.headers["location"] == f"https://bucket.test/{image.blob.digest}?s=300"
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["x-content-type-options"] == "nosniff"
+        ranged = {"Range": "bytes=0-3"}
+        async with stranger.get(link, headers=ranged, allow_redirects=False) as answer:
+            assert answer.status == 302
+        async with stranger.head(link, allow_redirects=False) as answer:
+            assert answer.status == 200
+            etag = answer.headers["etag"]
+        async with stranger.get(link, headers={"If-None-Match": etag}) as answer:
+            assert answer.status == 304
+        async with stranger.get(link, headers={"Range": "bytes=99999-"}) as answer:
+            assert answer.status == 416
+        async with stranger.get(link + "0", allow_redirects=False) as answer:
+            assert answer.status == 404
+
+
+async def test_a_picture_is_pinned_unpinned_and_deleted_by_its_owner_alone(
+    server: Server, image: ImageRecord, link: str
+) -> None:
+    """To others there is none of that id; to its owner a deleted one is 410, its link 404."""
+    mine, other = (
+        aiohttp.ClientSession(server.url, headers={"Authorization": f"Bearer {key}"})
+        for key in (KEY, OTHER_KEY)
+    )
+    path = f"/v1/images/{image.id}"
+    async with mine, other:
+        for method, target in (("POST", "/pin"), ("POST", "/unpin"), ("DELETE", ""), ("GET", "")):
+            async with other.request(method, path + target, allow_redirects=False) as answer:
+                assert answer.status == 404
+                assert (await answer.json())["error"]["code"] == "not_found"
+        async with mine.post(path + "/pin") as answer:
+            found = await answer.json()
+            assert (answer.status, found["pinned"], found["kept_until"]) == (200, True, None)
+            assert found["sha256"] == image.blob.digest
+        async with mine.post(path + "/unpin") as answer:
+            assert (await answer.json())["pinned"] is False
+        for _ in range(2):
+            async with mine.delete(path) as answer:
+                assert answer.status == 200
+                assert await answer.json() == {
+                    "id": image.id,
+                    "object": "image",
+                    "deleted": True,
+                }
+        for method, target in (("POST", "/pin"), ("POST", "/unpin"), ("GET", "")):
+            async with mine.request(method, path + target, allow_redirects=False) as answer:
+                assert answer.status == 410
+                assert (await answer.json())["error"]["code"] == "image_deleted"
+        async with mine.delete("/v1/images/nothing") as answer:
+            assert answer.status == 404
+
+
+@pytest.mark.parametrize(("left_s", "lives_s"), [(10, 10), (90_000, 86_400), (-5, 1)])
+async def test_no_link_promises_more_time_than_its_picture_has(
+    server: Server, image: ImageRecord, left_s: int, lives_s: int
+) -> None:
+    """A pinned picture's link lives as long as any."""
+    now_s = server.clock.now_ms() // 1000
+    links = server.services.links
+    until_ms = (now_s + left_s) * 1000
+    assert links.end_s(ttl_s=86_400, until_ms=until_ms) == now_s + lives_s
+    going = msgspec.structs.replace(image, expires_at=until_ms)
+    assert f"?e={now_s + min(lives_s, image.link_ttl_s)}&" in link_at("", links, going)
+    pinned = msgspec.structs.replace(going, pinned=True)
+    assert f"?e={now_s + image.link_ttl_s}&" in link_at("", links, pinned)

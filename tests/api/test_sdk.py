@@ -85,7 +85,7 @@ async def test_several_images_leave_out_the_failed_ones(
 ) -> None:
     """With n=3 and one failure two pictures come, and the header names the third job."""
     server.gateway.failure = JobFailure(
-        status=502, type="server_error", code="upstream_error", message="no"
+        status=503, type="server_error", code="upstream_error", message="no"
     )
     server.gateway.failed_jobs = 1
     raw = await client.images.with_raw_response.generate(
@@ -203,7 +203,7 @@ async def test_a_failure_inside_the_stream_is_an_error_event(
     coarse.write_bytes(png())
     server.gateway.partials = [coarse]
     server.gateway.failure = JobFailure(
-        status=502, type="server_error", code="upstream_error", message="gone"
+        status=503, type="server_error", code="upstream_error", message="gone"
     )
     stream = await client.images.generate(
         model=MODEL, prompt="a lamp", stream=True, partial_images=1
@@ -425,7 +425,7 @@ async def test_the_answer_comes_before_the_clients_cut(
     impatient = client.with_options(timeout=0.4)
     with pytest.raises(openai.InternalServerError) as told:
         await impatient.images.generate(model=MODEL, prompt="a cat")
-    assert told.value.status_code == 504
+    assert told.value.status_code == 503
     assert told.value.code == "deadline_exceeded"
     await asyncio.wait_for(server.gateway.detached.wait(), 5)
     assert not server.gateway.attachments[0].done

@@ -197,7 +197,7 @@ async def test_a_job_that_ran_out_of_the_callers_time_is_not_tried_again(
 ) -> None:
     """The SDK would order it anew with a new deadline, against its caller's word."""
     server.gateway.failure = JobFailure(
-        status=504,
+        status=503,
         type="server_error",
         code="deadline_exceeded",
         message="Out of time.",
@@ -206,7 +206,7 @@ async def test_a_job_that_ran_out_of_the_callers_time_is_not_tried_again(
     for path, body in (("/v1/images/generations", BODY), ("/v1/chat/completions", CHAT)):
         for headers, again in (({"x-request-deadline": "30"}, "false"), ({}, "true")):
             async with http.post(path, json=body, headers=headers) as answer:
-                assert answer.status == 504
+                assert answer.status == 503
                 await error_of(answer)
                 assert answer.headers["x-should-retry"] == again
 
@@ -227,13 +227,13 @@ async def orders(http: aiohttp.ClientSession, patience: str) -> Iterable[aiohttp
 async def test_what_does_not_fit_is_answered_before_the_cut(
     http: aiohttp.ClientSession, server: Server, expected_s: float, sent: str
 ) -> None:
-    """504 with the job's id and a Retry-After that older SDKs obey; nothing counts as delivered."""
+    """503 with the job's id and a Retry-After that older SDKs obey; nothing counts as delivered."""
     server.gateway.hold = asyncio.Event()
     server.gateway.come_again_s = expected_s
     async with asyncio.timeout(5):
         answers = await orders(http, "0.3")
     for answer in answers:
-        assert answer.status == 504
+        assert answer.status == 503
         error = await error_of(answer)
         assert (error["code"], error["type"]) == ("deadline_exceeded", "server_error")
         assert answer.headers["x-safelight-job-id"].startswith("job_")

@@ -55,7 +55,8 @@ def test_the_python_sdk(gateway: GatewayProcess, tmp_path: Path, version: str) -
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
-def test_the_javascript_sdk(gateway: GatewayProcess, tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", ["article.mjs", "batch.mjs"])
+def test_the_javascript_sdk(gateway: GatewayProcess, tmp_path: Path, script: str) -> None:
     home = HOME / "javascript"
     home.mkdir(parents=True, exist_ok=True)
     subprocess.run(
@@ -63,10 +64,10 @@ def test_the_javascript_sdk(gateway: GatewayProcess, tmp_path: Path) -> None:
         cwd=home,
         check=True,
     )
-    shutil.copy(CLIENTS / "article.mjs", home / "article.mjs")
+    shutil.copy(CLIENTS / script, home / script)
     key, environ = environment(gateway)
     done = subprocess.run(
-        ["node", home / "article.mjs", tmp_path / "pictures"],
+        ["node", home / script, tmp_path / "pictures"],
         env=environ,
         capture_output=True,
         text=True,

@@ -148,6 +148,20 @@ MUTANTS: dict[str, Mutant] = {
         ),
         (POINTS,),
     ),
+    "a picture settled on bytes that were removed": Mutant(
+        (
+            Change(
+                "gateway/running.py",
+                "removals.claim(tx, blob.digest, mark=self._mark, in_use=blobs_in_use)\n",
+                "pass\n",
+            ),
+        ),
+        ("tests/gateway/test_retention.py",),
+    ),
+    "bytes removed that a row names": Mutant(
+        (Change("removals.py", "named = bool(in_use(tx, [digest]))", "named = False"),),
+        ("tests/gateway/test_retention.py",),
+    ),
     "failure without epoch": Mutant(
         (
             Change(
@@ -166,8 +180,9 @@ MUTANTS: dict[str, Mutant] = {
         (
             Change(
                 "gateway/ending.py",
-                "    if not jobs.fail(tx, job, failure):\n        return False\n",
-                "    jobs.fail(tx, job, failure)\n",
+                "    if not jobs.fail(tx, job, failure, cancelled=failures.cancelled()):\n"
+                "        return False\n",
+                "    jobs.fail(tx, job, failure, cancelled=failures.cancelled())\n",
             ),
         ),
         (ENDINGS,),

@@ -39,7 +39,7 @@ async def test_no_answer_in_time(bench: Bench) -> None:
     account = bench.account(first_byte_timeout_s=0.15)
     error = await bench.fail(Kind.STALL, account=account)
     assert (error.fault, error.code) == (FaultClass.SLOW, "upstream_timeout")
-    assert (error.final_status, error.sold) == (504, None)
+    assert (error.final_status, error.sold) == (503, None)
 
 
 async def test_the_deadline_ends_a_call(bench: Bench) -> None:
@@ -54,7 +54,7 @@ async def test_a_stall_in_the_body(bench: Bench) -> None:
     """Silence inside the answer is a stall: the picture was made and is billed."""
     error = await bench.fail(Kind.STALL_BODY, account=bench.account(idle_timeout_s=0.15))
     assert (error.fault, error.code) == (FaultClass.SLOW, "upstream_stalled")
-    assert (error.final_status, error.sold) == (502, True)
+    assert (error.final_status, error.sold) == (503, True)
     assert len(bench.upstream.sales) == 1
 
 
@@ -144,7 +144,7 @@ async def test_connection_refused(bench: Bench) -> None:
         account = bench.account(base_url=f"http://127.0.0.1:{unused.getsockname()[1]}/v1")
         error = await bench.fail(account=account)
     assert (error.fault, error.code) == (FaultClass.LOCAL, "upstream_unreachable")
-    assert (error.final_status, error.sold) == (502, False)
+    assert (error.final_status, error.sold) == (503, False)
 
 
 @pytest.mark.parametrize("base_url", ["http://no.such.host.invalid/v1", "http://", "file:///v1"])

@@ -18,13 +18,13 @@ FAILED = recordings("failed")
 FAILED_STREAMS = recordings("failed_streams")
 
 MODERATED = (FaultClass.CLIENT, "moderation_blocked", 400, False)
-FAST = (FaultClass.FAST, "upstream_error", 502, False)
-NO_IMAGE = (FaultClass.BAD_OUTPUT, "upstream_no_image", 502, False)
+FAST = (FaultClass.FAST, "upstream_error", 503, False)
+NO_IMAGE = (FaultClass.BAD_OUTPUT, "upstream_no_image", 503, False)
 UNABLE = (FaultClass.CAPABILITY, "model_unavailable", 503, False)
 QUOTA = (FaultClass.QUOTA, "upstream_quota_exhausted", 503, False)
 THROTTLED = (FaultClass.THROTTLED, "rate_limit_exceeded", 429, False)
-NOT_JSON = (FaultClass.FAST, "upstream_not_json", 502, False)
-BROKEN = (FaultClass.BAD_OUTPUT, "upstream_bad_image", 502, True)
+NOT_JSON = (FaultClass.FAST, "upstream_not_json", 503, False)
+BROKEN = (FaultClass.BAD_OUTPUT, "upstream_bad_image", 503, True)
 
 
 @pytest_asyncio.fixture
@@ -55,7 +55,7 @@ AS_HTTP_ERROR = {
     "moderation_of_the_dalle_era": (MODERATED, None),
     "moderation_as_500": (MODERATED, None),
     "spend_cap": (QUOTA, None),
-    "key_refused": ((FaultClass.AUTH, "upstream_auth_failed", 502, False), None),
+    "key_refused": ((FaultClass.AUTH, "upstream_auth_failed", 503, False), None),
     "not_verified": (UNABLE, None),
     "mainline_model_unknown": (UNABLE, None),
     "too_large_by_the_edge": ((FaultClass.CLIENT, "request_too_large", 400, False), None),
@@ -67,11 +67,11 @@ AS_HTTP_ERROR = {
     "generation_failed": (FAST, None),
     "server_error": (FAST, None),
     "overloaded": ((FaultClass.FAST, "upstream_error", 503, False), None),
-    "gateway_timeout_page": ((FaultClass.FAST, "upstream_error", 504, False), None),
-    "cut_by_the_cdn": ((FaultClass.SLOW, "upstream_timeout", 504, True), None),
+    "gateway_timeout_page": ((FaultClass.FAST, "upstream_error", 503, False), None),
+    "cut_by_the_cdn": ((FaultClass.SLOW, "upstream_timeout", 503, True), None),
     "web_page": (NOT_JSON, None),
     "not_json_at_all": (NOT_JSON, None),
-    "redirect": ((FaultClass.FAST, "upstream_redirect", 502, False), None),
+    "redirect": ((FaultClass.FAST, "upstream_redirect", 503, False), None),
 }
 AS_ANSWER = {
     "server_error": FAST,
@@ -112,7 +112,7 @@ AS_STREAM = {
     "refusal": MODERATED,
     "only_text": NO_IMAGE,
     "no_image_after_partials": NO_IMAGE,
-    "ends_before_its_end": (FaultClass.SLOW, "upstream_truncated", 502, True),
+    "ends_before_its_end": (FaultClass.SLOW, "upstream_truncated", 503, True),
     "broken_base64": BROKEN,
 }
 
@@ -173,14 +173,14 @@ async def test_a_body_that_breaks_off(bench: Bench, share: float, held: bool) ->
     bench.server.held, bench.server.cut_at = held, int(len(body) * share)
     error = await bench.fail(GOOD["generation"], account=bench.account(idle_timeout_s=0.15))
     code = "upstream_stalled" if held else "upstream_truncated"
-    assert seen_as(error) == (FaultClass.SLOW, code, 502, True)
+    assert seen_as(error) == (FaultClass.SLOW, code, 503, True)
 
 
 async def test_silence_is_cut_by_the_deadline(bench: Bench) -> None:
     """No byte is waited for beyond it."""
     bench.server.held, bench.server.cut_at = True, 0
     error = await bench.fail(GOOD["generation"], within_s=0.15)
-    assert seen_as(error) == (FaultClass.SLOW, "upstream_timeout", 504, None)
+    assert seen_as(error) == (FaultClass.SLOW, "upstream_timeout", 503, None)
 
 
 async def test_a_full_disk_is_our_own_fault(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from s3 import FaultProxy, S3Server, open_objects
 from safelight.errors import StorageError
 from safelight.storage import BlobStore
 from safelight.storage.disk import DiskStore, translated
@@ -25,14 +26,21 @@ MOST = 768 * 1024
 LENGTHS = [0, 1, 2, 3, 1000, MOST - 1, MOST, MOST + 1, 3 * MOST, 2_000_003]
 
 
-@pytest.fixture(params=["disk"])
+@pytest.fixture(params=["disk", "s3", pytest.param("s3-faults", marks=pytest.mark.campaign)])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[BlobStore]:
     """Give each implementation in turn; a new one is a line here."""
-    match request.param:
-        case "disk":
-            disk = DiskStore(tmp_path / "blobs")
-            yield disk
-            disk.close()
+    if request.param == "disk":
+        disk = DiskStore(tmp_path / "blobs")
+        yield disk
+        disk.close()
+        return
+    server: S3Server = request.getfixturevalue("s3_server")
+    if request.param == "s3":
+        yield open_objects(server.url_of(server.bucket(), "in/a/folder"), tmp_path)
+        return
+    proxy = FaultProxy(server.url, seed=5, errors=0.15, lost=0.05, stalls=0.05, cuts=0.05)
+    async with proxy.open():
+        yield open_objects(server.url_of(server.bucket(), endpoint=proxy.url), tmp_path)
 
 
 def content(length: int, seed: int = 0) -> bytes:
@@ -184,6 +192,42 @@ async def test_many_blobs_may_be_put_and_read_at_once(store: BlobStore, tmp_path
         assert await whole(store, digest) == data
 
     await asyncio.gather(*(round_trip(number) for number in range(32)))
+
+
+async def test_what_is_deleted_is_gone_and_can_be_kept_again(
+    store: BlobStore, tmp_path: Path
+) -> None:
+    """A local copy does not outlive the blob; to delete what is not there is no mistake."""
+    source, digest = spooled(tmp_path, content(5000))
+    await store.delete(digest)
+    await store.put(source, digest)
+    await store.local_path(digest)
+    await store.delete(digest)
+    assert not await store.exists(digest)
+    with pytest.raises(StorageError):
+        await store.local_path(digest)
+    await store.put(source, digest)
+    assert await whole(store, digest) == content(5000)
+
+
+async def test_every_blob_is_listed_with_its_size(store: BlobStore, tmp_path: Path) -> None:
+    assert [one async for one in store.stored()] == []
+    kept = {}
+    for number in range(5):
+        source, digest = spooled(tmp_path, content(100 + number, number))
+        await store.put(source, digest)
+        kept[digest] = 100 + number
+    await store.claim("somebody")
+    listed = [one async for one in store.stored()]
+    assert {one.digest: one.bytes for one in listed} == kept
+    assert len(listed) == len(kept)
+    assert all(one.stored_at > 1_600_000_000_000 for one in listed)
+
+
+async def test_a_store_belongs_to_the_first_who_claims_it(store: BlobStore) -> None:
+    claims = await asyncio.gather(*(store.claim(f"installation-{n}") for n in range(4)))
+    assert len(set(claims)) == 1
+    assert await store.claim("a later one") == claims[0]
 
 
 async def test_free_space_is_told(store: BlobStore) -> None:

@@ -320,7 +320,7 @@ async def test_no_byte_is_waited_for_beyond_the_deadline(case: Case) -> None:
     """The deadline ends a call, whatever the account allows."""
     case.play({}, "silent")
     error = await case.fail(within_s=0.05)
-    assert (error.fault, error.final_status) == (FaultClass.SLOW, 504)
+    assert (error.fault, error.final_status) == (FaultClass.SLOW, 503)
 
 
 @recorded_only

@@ -170,7 +170,7 @@ class _Campaign:
                         picture = base64.b64decode(data["data"][0]["b64_json"])
                         self._collect(answer.headers["x-safelight-job-id"], picture)
                         return
-                    assert answer.status in (502, 503, 504), (answer.status, data)
+                    assert answer.status == 503, (answer.status, data)
             except (aiohttp.ClientError, ConnectionError):
                 pass
             await asyncio.sleep(0.05)

@@ -14,22 +14,32 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from standardwebhooks import Webhook
 
 from e2e.books import check_sums, rows, statement, witness
 from e2e.crashing import FUSE_AT_WORK
 from e2e.process import GatewayProcess, accounts
 from safelight.bench.faults.script import Act
 from safelight.bench.faults.server import FaultUpstream, Seen
+from stub_gateway import Asked, StubGateway, json_answer, stub_gateway
 
 PRICE = 30_000
 PADDING = 200_000
 """Extra bytes of each picture: more than the buffers between upstream, disk and caller."""
 SLOW_S, STALL_S = 0.3, 5.0
+TOLD_S = 60.0
+"""How long a message may take: a lost reminder is given again by the next look."""
+RECEIVERS = """
+[webhooks]
+allow_http = true
+allow_networks = ["127.0.0.1/32"]
+"""
 
 
 class End(NamedTuple):
@@ -62,9 +72,12 @@ EXPECTED: Mapping[str, End] = {
     "K7": _SETTLED,
     "K7-head": _SETTLED,
     "K8": _SETTLED,
+    "K9": _SETTLED,
     "release": End(0, ("client", "client"), charged=False),
     "released": End(0, ("client",), taken_over=False, charged=False),
 }
+AFTER_THE_ANSWER = frozenset({"K9"})
+"""Where the caller may have his picture already."""
 _JOURNAL = {"ok": ("ok", 1, 1), "lost": ("lost", None, 0), "client": ("client", 0, 0)}
 """Outcome, whether the upstream has billed it, whether its picture is the customer's."""
 
@@ -119,9 +132,12 @@ class Vendor:
 class Bench:
     """A gateway that dies on demand, its upstream, and one customer."""
 
-    def __init__(self, gateway: GatewayProcess, fuse: Path, vendor: Vendor) -> None:
+    def __init__(
+        self, gateway: GatewayProcess, fuse: Path, vendor: Vendor, receiver: StubGateway
+    ) -> None:
         self.gateway = gateway
         self.upstream = vendor.upstream
+        self.receiver = receiver
         self.key = ""
         self._vendor = vendor
         self._fuse = fuse
@@ -138,12 +154,15 @@ class Bench:
             with_key: repeat by an Idempotency-Key, instead of the SDK's retry count alone.
         """
         begin = time.monotonic()
+        # Without a key the repeat of an order that was delivered is another order.
+        with_key = with_key or point in AFTER_THE_ANSWER
         prompt = f"order {next(self._numbers)}"
         self._vendor.play(point)
         self._fuse.write_text(point)
-        requests_before = self._count("request")
+        requests_before, repeats = self._count("request"), self._repeats()
         broken = self._order(prompt, retry=0, with_key=with_key)
-        assert broken.status is None, f"the process did not die at {point}: {broken}"
+        if point not in AFTER_THE_ANSWER:
+            assert broken.status is None, f"the process did not die at {point}: {broken}"
         assert self.gateway.died() == -9
         assert not self._fuse.exists()
         self.gateway.start()
@@ -155,6 +174,8 @@ class Bench:
         self._check(end, prompt, answer)
         again = self._order(prompt, retry=2, with_key=True) if with_key else answer
         assert (again.job_id, again.body) == (answer.job_id, answer.body) or not end.charged
+        if point in AFTER_THE_ANSWER:
+            self._check_told_again(repeats)
         return time.monotonic() - begin
 
     def _order(self, prompt: str, *, retry: int, with_key: bool) -> Answer:
@@ -176,6 +197,46 @@ class Bench:
             return Answer()
         finally:
             connection.close()
+
+    # --- who is told -----------------------------------------------------------------------------
+
+    def register(self) -> None:
+        """Have the receiver told about every end of a job."""
+        made = _ask(self.gateway.port, self.key, "/v1/webhooks", {"url": self.receiver.url})
+        self._webhook = Webhook(made["secret"])
+
+    def check_all_told(self) -> None:
+        """Every job that has ended is told, whatever died in between."""
+        for row in rows(self.gateway, "SELECT id, state FROM job ORDER BY created_at"):
+            told = self._check_told(row["id"])
+            assert {one["type"] for one in told} == {f"job.{row['state']}"}
+
+    def _check_told(self, job_id: str) -> list[Any]:
+        """Wait for messages of a job; the official package verifies them, and they have one id."""
+
+        def mine() -> list[Asked]:
+            return [one for one in self.receiver.asked if job_id.encode() in one.body]
+
+        self._wait_for(mine, f"{job_id} was not told")
+        assert len({one.headers["webhook-id"] for one in mine()}) == 1
+        return [self._webhook.verify(one.body, one.headers) for one in mine()]
+
+    def _check_told_again(self, repeats: int) -> None:
+        """What was told and not noted, were it an earlier job, is told once more."""
+        self._wait_for(lambda: self._repeats() > repeats, "nothing was told again")
+
+    def _repeats(self) -> int:
+        """Return how many messages came that had come before."""
+        ids = [one.headers["webhook-id"] for one in self.receiver.asked]
+        return len(ids) - len(set(ids))
+
+    def _wait_for(self, found: Callable[[], object], otherwise: str) -> None:
+        until = time.monotonic() + TOLD_S
+        while True:
+            self.receiver.arrived.clear()
+            if found():
+                return
+            assert self.receiver.arrived.wait(until - time.monotonic()), otherwise
 
     # --- what must be true ---------------------------------------------------------------------
 
@@ -249,6 +310,17 @@ class Bench:
         return len(rows(self.gateway, f"SELECT 1 FROM {table}"))
 
 
+def _ask(port: int, key: str, path: str, body: Any) -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    connection.request("POST", path, json.dumps(body), headers)
+    answer = connection.getresponse()
+    found = json.loads(answer.read())
+    connection.close()
+    assert answer.status < 300, found
+    return found
+
+
 @contextmanager
 def bench(folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[Bench]:
     """Start a gateway that dies on demand; at the end its books must be sound.
@@ -261,18 +333,23 @@ def bench(folder: Path, environ: Mapping[str, str] | None = None) -> Iterator[Be
     tests = Path(__file__).parent.parent
     path = os.pathsep.join(filter(None, (str(tests), os.environ.get("PYTHONPATH"))))
     vendor = Vendor(fuse.with_name(fuse.name + FUSE_AT_WORK))
-    with FaultUpstream.in_thread(vendor.act) as upstream:
+    with (
+        FaultUpstream.in_thread(vendor.act) as upstream,
+        stub_gateway(json_answer({})) as receiver,
+    ):
         vendor.upstream = upstream
         gateway = GatewayProcess(
             folder,
-            accounts(upstream.base_url),
+            accounts(upstream.base_url) + RECEIVERS,
             program=("-m", "e2e.crashing", str(fuse)),
             environ={**(environ or {}), "PYTHONPATH": path},
         )
-        found = Bench(gateway, fuse, vendor)
+        found = Bench(gateway, fuse, vendor, receiver)
         with gateway:
             found.key = gateway.key()
+            found.register()
             yield found
+            found.check_all_told()
             assert gateway.stop() == 0
         books = witness(gateway.data, gateway.environ)
         assert books.faults == []

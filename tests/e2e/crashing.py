@@ -44,10 +44,11 @@ POINTS = {
     "K7": "the job is settled",
     "K7-head": "before the first byte of the answer to the caller",
     "K8": "in the middle of the answer to the caller",
+    "K9": "in the transaction that notes that a webhook was told, after its last statement",
     "release": "in the transaction that releases, after its last statement",
     "released": "the job is released",
 }
-"""What has just happened at each point; K9, a webhook half delivered, comes with webhooks."""
+"""What has just happened at each point."""
 
 LOOK_S = 0.002
 HEAD_OF_ANSWER = 4096
@@ -86,12 +87,13 @@ class Fuse:
 
 class _Kind(NamedTuple):
     before_commit: str | None
-    after_commit: str
+    after_commit: str | None = None
 
 
 _ACCEPT, _BEGIN = _Kind("K0", "K1"), _Kind(None, "K2")
 _RECEIVE = _Kind(None, "K5-received")
 _SETTLE, _RELEASE = _Kind("K6", "K7"), _Kind("release", "released")
+_TELL = _Kind("K9")
 
 
 def _kind(sql: str, params: Mapping[str, Any]) -> _Kind | None:
@@ -102,6 +104,8 @@ def _kind(sql: str, params: Mapping[str, Any]) -> _Kind | None:
         return _BEGIN
     if sql.startswith("UPDATE attempt SET outcome = 'ok'"):
         return _RECEIVE
+    if sql.startswith("UPDATE webhook_delivery SET state = 'delivered'"):
+        return _TELL
     if sql.startswith("INSERT INTO transfer "):
         return {"settle": _SETTLE, "release": _RELEASE}.get(params["kind"])
     return None

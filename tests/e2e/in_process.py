@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engines import MemoryEngine, Queues
 from safelight.app import App
 from safelight.clock import ManualClock
 from safelight.config import load_config
+from safelight.engine import Engine
 from safelight.office import Office
 
 
@@ -24,6 +26,13 @@ class Answer:
 
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+class AppInMemory(App):
+    """The application with queues that only this process knows."""
+
+    def make_engine(self) -> Engine:
+        return MemoryEngine(Queues(), self.owner, self.handlers)
 
 
 class InProcess:
@@ -87,7 +96,7 @@ async def running(folder: Path, config: str = "") -> AsyncIterator[InProcess]:
     if path is not None:
         folder.mkdir(parents=True)
         path.write_text(config)
-    app = App(load_config(path, folder, environ={}), clock)
+    app = AppInMemory(load_config(path, folder, environ={}), clock)
     key = await Office(app.db, app.keyring).create_customer_key("team", 10_000_000)
     await app.start()
     try:

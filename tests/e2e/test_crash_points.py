@@ -12,7 +12,7 @@ from e2e.crashing import POINTS
 from e2e.databases import environ_of
 
 TIMES = 20
-ALSO_ON_POSTGRES = ("K0", "K6", "release")
+ALSO_ON_POSTGRES = ("K0", "K6", "K9", "release")
 """Those inside a transaction; the campaign plays all."""
 
 

@@ -90,12 +90,12 @@ def test_odd_but_good_answers_are_taken(shop: Shop, kind: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "attempts", "status", "code"),
     [
-        ("wrong_size", 4, 502, "upstream_wrong_size"),
-        ("empty", 4, 502, "upstream_no_image"),
-        ("corrupt", 4, 502, "upstream_bad_image"),
-        ("html", 4, 502, None),
-        ("short", 4, 502, "upstream_truncated"),
-        (500, 4, 502, None),
+        ("wrong_size", 4, 503, "upstream_wrong_size"),
+        ("empty", 4, 503, "upstream_no_image"),
+        ("corrupt", 4, 503, "upstream_bad_image"),
+        ("html", 4, 503, None),
+        ("short", 4, 503, "upstream_truncated"),
+        (500, 4, 503, None),
     ],
     ids=str,
 )

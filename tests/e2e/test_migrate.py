@@ -120,7 +120,7 @@ def end_one(tx: Transaction, number: int, customer_id: str, key_id: str, blob: B
     assert job is not None
     if number % 5 == 4:
         failure = JobFailure(status=400, type="x", code="moderation_blocked", message="No.")
-        assert jobs.fail(tx, job, failure)
+        assert jobs.fail(tx, job, failure, cancelled=failure)
         ledger.release(
             tx, transfer_id=transfer_id, reserve_id=reserve_id, actor="test", reason="refused"
         )

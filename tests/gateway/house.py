@@ -9,19 +9,22 @@ from pathlib import Path
 
 import pyvips
 
+from engines import MemoryEngine, Queues
 from safelight import attempts, customers, ledger
 from safelight.channels import Channels
 from safelight.clock import Clock, SystemClock
-from safelight.config import LimitsConfig, load_config
+from safelight.config import LimitsConfig, QueueConfig, load_config
 from safelight.costs import MarginWatch
 from safelight.db import Database, Transaction
 from safelight.db.postgres import PostgresDatabase
 from safelight.db.sqlite import SqliteDatabase
+from safelight.engine import Handler, Queue
 from safelight.errors import FaultClass, UpstreamError
 from safelight.gateway import Gateway
-from safelight.gateway.orders import Caller, Order
+from safelight.gateway.orders import Caller, Order, Queued
 from safelight.gateway.parts import Parts
 from safelight.gateway.processes import Processes
+from safelight.gateway.queueing import Queueing
 from safelight.gateway.reaping import Reaper
 from safelight.gateway.recovery import Recovery
 from safelight.gateway.refusals import Refusals
@@ -29,6 +32,7 @@ from safelight.gateway.spooling import SpoolFolder
 from safelight.gateway.verification import Verification
 from safelight.images import PixelWorker
 from safelight.pool import Pool
+from safelight.storage import BlobStore
 from safelight.storage.disk import DiskStore
 from safelight.types import (
     Account,
@@ -149,12 +153,15 @@ class House:
         owner: str = "test",
         db: Database | None = None,
         limits: LimitsConfig | None = None,
+        queue: QueueConfig | None = None,
+        queues: Queues | None = None,
+        store: BlobStore | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.config = load_config(None, folder, environ={})
         self.upstream = ScriptedUpstream(self.clock)
         self.db = db or open_books(folder, self.clock)
-        self.store = DiskStore(folder / "blobs")
+        self.store: BlobStore = store or DiskStore(folder / "blobs")
         self.processes = Processes(folder / "processes", owner, clock=self.clock)
         self.parts = Parts(
             db=self.db,
@@ -176,7 +183,19 @@ class House:
             min_free_bytes=0,
             max_in_flight=1000,
             limits=limits or self.config.limits,
+            queue=queue or self.config.queue,
         )
+        self.handlers: dict[Queue, Handler] = {}
+        self.engine = MemoryEngine(queues or Queues(), owner, self.handlers)
+        self.queueing = Queueing(
+            self.gateway,
+            self.parts,
+            self.processes,
+            self.engine,
+            width=(queue or self.config.queue).width(1000),
+        )
+        self.gateway.remind = self.queueing.remind
+        self.handlers["jobs"] = self.queueing.run
         self.recovery = Recovery(self.gateway, self.parts, self.processes)
         self.reaper = Reaper(self.gateway, self.parts, self.processes, self.recovery)
 
@@ -212,6 +231,7 @@ class House:
         return await self.recovery.look()
 
     async def close(self, drain_s: float = 5) -> None:
+        await self.engine.pause()
         await self.gateway.drain(drain_s)
         await self.processes.retire(self.db)
         await self._end(0)
@@ -220,11 +240,13 @@ class House:
 
     async def kill(self) -> None:
         """End as a killed process does: jobs, files and rows stay as they are."""
+        self.gateway.accepting = False
         await self._end(0)
         self.processes.files.die()
 
     async def _end(self, drain_s: float) -> None:
         await self.gateway.drain(drain_s)
+        await self.engine.stop()
         self.parts.pixels.close()
         self.store.close()
         await self.db.close()
@@ -237,10 +259,13 @@ class House:
         key: str | None = None,
         patience_s: float = 600.0,
         stream: bool = False,
+        queued: Queued | None = None,
+        deadline_at: int | None = None,
         **more: object,
     ) -> Order:
         values: dict[str, object] = {"channel": VIP, "size": "1024x1024", **more}
-        request = ImageRequest(operation=Operation.GENERATION, prompt=prompt, **values)  # type: ignore[arg-type]
+        values.setdefault("operation", Operation.GENERATION)
+        request = ImageRequest(prompt=prompt, **values)  # type: ignore[arg-type]
         caller = Caller(
             customer_id="cus_1",
             key_id="key_1",
@@ -248,10 +273,18 @@ class House:
             retry_count=retry_count,
             idempotency_key=key,
             patience_s=patience_s,
+            deadline_at=deadline_at,
         )
         return await self.gateway.submit(
-            request, caller, given=frozenset({"prompt", *more}), stream=stream
+            request, caller, given=frozenset({"prompt", *more}), stream=stream, queued=queued
         )
+
+    async def job(self, order: Order, n: int = 0) -> Job:
+        return await self.gateway.job("cus_1", order.jobs[n].id)
+
+    async def collect(self, order: Order) -> tuple[Job, ...]:
+        """Wait for a queued order, in whichever process its jobs run."""
+        return await self.gateway.wait(order)
 
     async def buy(self, prompt: str = "a lamp", **more: object) -> tuple[Job, ...]:
         """Order, wait and take delivery."""
@@ -280,6 +313,12 @@ class House:
 
     async def unknown_waste(self) -> int:
         return sum(waste.unknown for waste in (await self.db.read(attempts.waste)).values())
+
+
+async def until(ready: Callable[[], bool]) -> None:
+    """Let the loop run until something is so."""
+    while not ready():  # noqa: ASYNC110  (nobody tells)
+        await asyncio.sleep(0)
 
 
 def account(name: str, group: str | None = None, **more: object) -> Account:

@@ -35,7 +35,7 @@ ORDER = ImageRequest(
     operation=Operation.GENERATION, channel="gpt-image-2-vip", prompt="a lamp", size="1024x1024"
 )
 FAILURE = JobFailure(
-    status=502, type="server_error", code="upstream_stalled", message="It stalled."
+    status=503, type="server_error", code="upstream_stalled", message="It stalled."
 )
 
 

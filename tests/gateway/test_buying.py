@@ -63,7 +63,7 @@ def test_after_so_many_unusable_pictures_it_is_not_bought_again() -> None:
         bench = Bench()
         bad: Step = (5, fault(FaultClass.BAD_OUTPUT, "upstream_bad_image", sold=True))
         failure = await bench.fail(*[bad] * 9)
-        assert (failure.status, failure.code) == (502, "upstream_bad_image")
+        assert (failure.status, failure.code) == (503, "upstream_bad_image")
         assert len(bench.calls) == BAD_OUTPUT_MAX
 
     run(main())
@@ -75,7 +75,7 @@ def test_no_job_makes_more_attempts_than_its_channel_allows() -> None:
         failure = await bench.fail(*[(0.1, fault(FaultClass.FAST))] * 9)
         assert len(bench.calls) == 4
         # The gateway has used its own attempts: the SDK shall not add its own.
-        assert (failure.status, failure.should_retry) == (502, False)
+        assert (failure.status, failure.should_retry) == (503, False)
 
     run(main())
 
@@ -84,7 +84,7 @@ def test_a_channel_without_retries_answers_with_the_first_fault() -> None:
     async def main() -> None:
         bench = Bench(channel=msgspec.structs.replace(VIP, retries=False))
         failure = await bench.fail((1, fault(FaultClass.FAST)))
-        assert (failure.status, failure.should_retry, len(bench.calls)) == (502, True, 1)
+        assert (failure.status, failure.should_retry, len(bench.calls)) == (503, True, 1)
         failure = await bench.fail((1, fault(FaultClass.THROTTLED, retry_after_s=17)))
         assert (failure.status, failure.retry_after_s, len(bench.calls)) == (429, 17, 2)
         # Nor does it look for stalls.
@@ -159,7 +159,7 @@ def test_without_tokens_the_first_fault_is_the_last() -> None:
         while bench.pool.pay("a", FaultClass.THROTTLED):
             pass
         failure = await bench.fail((1, fault(FaultClass.FAST)))
-        assert (failure.status, len(bench.calls)) == (502, 1)
+        assert (failure.status, len(bench.calls)) == (503, 1)
 
     run(main())
 

@@ -70,7 +70,7 @@ async def test_a_job_ends_free_at_its_callers_deadline(tmp_path: Path) -> None:
     (job,) = await house.gateway.wait(order)
     assert job.state is JobState.FAILED
     assert job.failure is not None
-    assert (job.failure.status, job.failure.code) == (504, "deadline_exceeded")
+    assert (job.failure.status, job.failure.code) == (503, "deadline_exceeded")
     balance = await house.balance()
     assert (balance.posted_micros, balance.held_micros) == (970_000, 0)
     assert len(house.upstream.calls) == 1

@@ -88,7 +88,7 @@ class History(AttemptBooks):
                     "id": job.id,
                     "now": tx.now_ms,
                     "failure": msgspec.json.encode(
-                        JobFailure(status=502, type="server_error", code="gone", message="Gone.")
+                        JobFailure(status=503, type="server_error", code="gone", message="Gone.")
                     ).decode(),
                 },
             )

@@ -91,7 +91,7 @@ async def test_wrong_sizes_again_and_again_are_a_failure_never_a_silent_resize(
     house.upstream.steps = ["1024x1536", "1536x1024", "1024x1536", "1536x1024"]
     (job,) = await house.buy()
     assert job.failure is not None
-    assert (job.failure.status, job.failure.code) == (502, "upstream_wrong_size")
+    assert (job.failure.status, job.failure.code) == (503, "upstream_wrong_size")
     assert not job.failure.should_retry
     assert len(house.upstream.calls) == 4
     assert (await house.balance()).posted_micros == 1_000_000
@@ -152,12 +152,12 @@ async def test_a_direct_channel_passes_429_and_its_wait_through(house: House) ->
 async def test_attempts_end_at_the_channels_maximum(tmp_path: Path) -> None:
     accounts = tuple(account(f"a{i}") for i in range(12))
     house = await House(tmp_path, accounts=accounts).open()
-    house.upstream.steps = [fault(FaultClass.SLOW, final_status=504) for _ in range(20)]
+    house.upstream.steps = [fault(FaultClass.SLOW, final_status=503) for _ in range(20)]
     (job,) = await house.buy()
     assert job.attempts == len(house.upstream.calls) == 10
     assert len({name for name, _ in house.upstream.calls}) == 10
     assert job.failure is not None
-    assert job.failure.status == 504
+    assert job.failure.status == 503
     await house.close()
 
 

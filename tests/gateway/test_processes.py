@@ -116,7 +116,7 @@ async def test_an_observer_that_was_paused_does_not_take_its_pause_for_silence(
     await one.beat()
     assert await one.sees(two)
     # The hour counts as one long look; only finding the count unchanged again and again tells.
-    await one.watch(2 * BEAT_S)
+    await one.watch(4 * BEAT_S)
     assert await one.sees(two)
     await one.watch(2 * BEAT_S)
     assert not await one.sees(two)

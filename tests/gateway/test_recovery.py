@@ -119,7 +119,9 @@ async def test_a_zombies_late_failure_changes_nothing_but_its_late_success_is_ta
 async def _late_failure(house: House, job_id: str) -> bool:
     job = await house.gateway.job("cus_1", job_id)
     stale = msgspec.structs.replace(job, epoch=job.epoch - 1)
-    return await house.db.write(lambda tx: jobs.fail(tx, stale, out_of_time()))
+    return await house.db.write(
+        lambda tx: jobs.fail(tx, stale, out_of_time(), cancelled=out_of_time())
+    )
 
 
 async def test_after_a_restart_the_sdk_retry_joins_the_order_that_went_on(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from gateway.house import picture
 from gateway.replicas import Replica, silence, watch
 from safelight import attempts, heartbeats, jobs, owners
 from safelight.errors import FaultClass, UpstreamError
+from safelight.gateway.processes import BEAT_S, LEASE_S
 from safelight.gateway.reaping import GRACE_S, LOOK_S, ORPHAN_S
 from safelight.types import JobState
 from safelight.upstreams.spool import Spool
@@ -58,7 +59,7 @@ async def test_a_dead_replicas_job_is_taken_over_after_its_lease_and_not_before(
     order = await one.begun()
     await one.crash()
     assert await other.look() == 0
-    await watch(40, other)
+    await watch(LEASE_S - BEAT_S, other)
     assert await other.look() == 0
     await silence(other)
     assert await other.look() == 1
@@ -261,7 +262,7 @@ async def test_a_job_that_hangs_in_a_living_replica_is_released_after_its_deadli
     # Who hangs is told, and so is its caller.
     (job,) = await waiting
     assert job.failure is not None
-    assert (job.failure.status, job.failure.code) == (504, "deadline_exceeded")
+    assert (job.failure.status, job.failure.code) == (503, "deadline_exceeded")
     assert one.gateway.running == 0
     (line,) = [line for line in await other.statement() if line.kind == "release"]
     assert line.reason == "deadline_exceeded"

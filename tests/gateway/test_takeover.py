@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from gateway.house import House, picture
-from safelight import jobs
+from safelight import attempts, jobs
+from safelight.clock import ManualClock
+from safelight.db import Transaction
 from safelight.errors import DeadlineExceeded, ShuttingDown
 from safelight.gateway.orders import JobEnded, Order
 from safelight.types import JobState, Received
@@ -323,3 +325,35 @@ async def test_a_process_that_leaves_unfinished_jobs_counts_as_dead(
     assert await other.look() == 1
     (job,) = await other.gateway.wait(order)
     assert job.state is JobState.COMPLETED
+
+
+async def test_an_attempt_left_open_by_a_job_that_ended_is_unknown_waste_and_is_closed(
+    tmp_path: Path,
+) -> None:
+    """Its process died between the settle and the journal of a second attempt's end."""
+    clock = ManualClock()
+    house = await House(tmp_path, clock=clock).open()
+    (job,) = await house.buy("a lamp")
+
+    def leave_open(tx: Transaction) -> None:
+        tx.execute(
+            "INSERT INTO attempt (job_id, epoch, k, account, limiter_group, sent_at) "
+            "VALUES (:job, 1, 2, 'second', 'second', :now)",
+            {"job": job.id, "now": tx.now_ms},
+        )
+
+    await house.db.write(leave_open)
+    assert (await house.waste(), await house.unknown_waste()) == (0, 1)
+    await house.reaper.look()
+    assert await outcome_of(house, job.id, k=2) is None  # its process may be closing it just now
+    clock.advance(60)
+    await house.reaper.look()
+    assert await outcome_of(house, job.id, k=2) == "lost"
+    assert await outcome_of(house, job.id, k=1) == "ok"
+    assert (await house.waste(), await house.unknown_waste()) == (0, 1)
+    await house.close()
+
+
+async def outcome_of(house: House, job_id: str, *, k: int) -> str | None:
+    made = await house.db.read(lambda tx: attempts.of_jobs(tx, [job_id]))
+    return next(one.outcome for one in made[job_id] if one.k == k)

@@ -238,7 +238,7 @@ def test_too_late_is_told_at_once() -> None:
     async def main() -> None:
         desk = Desk(account("a"))
         failure, after_s = await refusal(desk.ask("late", within_s=0))
-        assert (failure.status, failure.code, after_s) == (504, "deadline_exceeded", 0)
+        assert (failure.status, failure.code, after_s) == (503, "deadline_exceeded", 0)
         assert desk.served == []
 
     run(main())

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from safelight.errors import StorageError
+from safelight.storage import StoredBlob
 from simulation.lives import nevermore
 from simulation.weather import Weather
 
@@ -28,6 +29,7 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.blobs: dict[str, bytes] = {}
+        self.owner = ""
 
 
 class SimulatedStore:
@@ -76,6 +78,23 @@ class SimulatedStore:
 
     async def exists(self, digest: str) -> bool:
         return digest in self._shelf.blobs
+
+    async def delete(self, digest: str) -> None:
+        await asyncio.sleep(self._rng.uniform(0.001, 0.02))
+        if self._weather.lasts("store-failing"):
+            raise StorageError("No access.")
+        self._shelf.blobs.pop(digest, None)
+
+    async def stored(self) -> AsyncIterator[StoredBlob]:
+        for digest, data in sorted(self._shelf.blobs.items()):
+            yield StoredBlob(digest, len(data), 0)
+
+    async def presigned(self, digest: str, *, seconds: int) -> str | None:  # noqa: ARG002
+        return None
+
+    async def claim(self, owner: str) -> str:
+        self._shelf.owner = self._shelf.owner or owner
+        return self._shelf.owner
 
     async def free_bytes(self) -> int:
         return ROOM

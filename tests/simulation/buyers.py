@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from safelight.api.exchange import settled
 from safelight.api.timing import margin_s
 from safelight.app import App
 from safelight.errors import DeadlineExceeded, SafelightError, StorageError
-from safelight.gateway.orders import Caller, JobEnded, Order
-from safelight.types import ImageRequest, Job, Operation
+from safelight.gateway.orders import Caller, JobEnded, Order, Queued
+from safelight.types import ImageRequest, Job, JobState, Operation
 from simulation.house import Connection, ConnectionLost, House, World
 from simulation.pictures import picture
 
@@ -42,11 +45,22 @@ class Refusal:
     retry_after_s: float | None = None
 
 
+CANCELLED = Refusal(409, "job_cancelled", should_retry=False)
+
+
 @dataclass(frozen=True)
 class Delivery:
     """Pictures by digest."""
 
     digests: tuple[str, ...]
+    request_id: str
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """That an order waits in the queue: what to ask for later."""
+
+    job_ids: tuple[str, ...]
     request_id: str
 
 
@@ -74,6 +88,10 @@ class Wish:
     """When the connection of the first call breaks."""
     gives_up: bool = False
     """Whether the client then never comes back."""
+    queued: Queued | None = None
+    """Whether it is to be collected later."""
+    cancel_s: float | None = None
+    """When the client does not want it any more, seconds after it was accepted."""
     began: float = 0.0
     ended: float = 0.0
     calls: int = 0
@@ -128,9 +146,11 @@ class Buyer:
                 if wish.gives_up:
                     break
             else:
-                wish.outcome = answer
+                wish.outcome = (
+                    await self._collect(wish, answer) if isinstance(answer, Ticket) else answer
+                )
                 self._world.trace.note("answer", wish.number, answer)
-                if isinstance(answer, Delivery) or not answer.should_retry:
+                if not isinstance(answer, Refusal) or not answer.should_retry:
                     break
                 if answer.retry_after_s is not None and answer.retry_after_s <= RETRY_AFTER_MAX_S:
                     pause = max(answer.retry_after_s, pause)
@@ -142,7 +162,44 @@ class Buyer:
         now = asyncio.get_running_loop().time()
         return wish.stubborn and (healed_at is None or now < healed_at + STUBBORN_S)
 
-    async def _call(self, wish: Wish, retry_count: int) -> Delivery | Refusal:
+    async def _collect(self, wish: Wish, ticket: Ticket) -> Delivery | Refusal | None:
+        """Ask for the jobs until they have ended; None when nobody knows for too long."""
+        loop = asyncio.get_running_loop()
+        cancel_at = math.inf if wish.cancel_s is None else loop.time() + wish.cancel_s
+        while True:
+            left_s = max(0.01, cancel_at - loop.time())
+            await asyncio.sleep(min(left_s, self._rng.uniform(1, 20)))
+            cancel = loop.time() >= cancel_at
+            serving = partial(look, wish=wish, ticket=ticket, cancel=cancel)
+            try:
+                answer = await self._connected(wish, serving)
+            except (ConnectionLost, TimeoutError):
+                await asyncio.sleep(self._rng.uniform(0.5, 5))
+                continue
+            if cancel and not isinstance(answer, Refusal):
+                cancel_at = math.inf
+            if not isinstance(answer, Ticket | Refusal) or answer == CANCELLED:
+                assert answer is None or isinstance(answer, Delivery | Refusal)
+                return answer
+            healed_at = self._world.weather.healed_at
+            if healed_at is not None and loop.time() > healed_at + STUBBORN_S:
+                return None
+
+    async def _connected(
+        self, wish: Wish, serving: Callable[[App, Connection], Awaitable[None]]
+    ) -> object:
+        listening = [house for house in self._houses if house.open]
+        if not listening:
+            raise ConnectionLost
+        connection = self._rng.choice(listening).connect(serving)
+        try:
+            async with asyncio.timeout(wish.patience_s):
+                return await connection.answer
+        except TimeoutError:
+            connection.close()
+            raise
+
+    async def _call(self, wish: Wish, retry_count: int) -> Delivery | Refusal | Ticket:
         listening = [house for house in self._houses if house.open]
         if not listening:
             raise ConnectionLost
@@ -160,8 +217,30 @@ class Buyer:
         except TimeoutError:
             connection.close()
             raise
-        assert isinstance(answer, Delivery | Refusal)
+        assert isinstance(answer, Delivery | Refusal | Ticket)
         return answer
+
+
+async def look(
+    app: App, connection: Connection, *, wish: Wish, ticket: Ticket, cancel: bool
+) -> None:
+    """Answer how the jobs of a queued order stand, cancelled if that is asked."""
+    gateway = app.gateway
+    try:
+        ask = gateway.cancel if cancel else gateway.job
+        found = tuple([await ask(wish.customer_id, job_id) for job_id in ticket.job_ids])
+    except SafelightError as error:
+        connection.send(_refusal(error))
+        return
+    if not all(job.state.terminal for job in found):
+        connection.send(ticket)
+    elif any(job.image is not None for job in found):
+        digests = tuple(job.image.blob.digest for job in found if job.image is not None)
+        connection.send(Delivery(digests, ticket.request_id))
+    elif all(job.state is JobState.CANCELLED for job in found):
+        connection.send(CANCELLED)
+    else:
+        connection.send(None)
 
 
 async def serve(
@@ -202,10 +281,15 @@ async def _serve(
     if wish.operation is Operation.EDIT:
         request = await _with_input(app, request, wish)
         given |= {"image"}
-    order = await app.gateway.submit(request, caller, given=given, stream=wish.stream)
+    order = await app.gateway.submit(
+        request, caller, given=given, stream=wish.stream, queued=wish.queued
+    )
     wish.request_ids.append(order.request_id)
     wish.left_early |= connection.answer.done()
     world.trace.note("accepted", wish.number, retry_count, order.request_id, order.joined)
+    if wish.queued is not None:
+        connection.send(Ticket(tuple(job.id for job in order.jobs), order.request_id))
+        return
     async with app.gateway.attached(order) as attachment:
         waiting = asyncio.ensure_future(_ended(app, order, wish, until))
         gone = asyncio.ensure_future(connection.gone.wait())

@@ -29,6 +29,7 @@ from safelight import customers, ledger
 from safelight.config import Config, load_config
 from safelight.db import Transaction
 from safelight.errors import StorageError, Unavailable
+from safelight.gateway.orders import Queued
 from safelight.types import Account, Operation
 from simulation import witness
 from simulation.buyers import Buyer, Wish
@@ -154,6 +155,7 @@ class Town:
             self._keepers.append(asyncio.ensure_future(self._keep(place)))
         fates = [asyncio.ensure_future(fate) for fate in self._fates()]
         self.wishes = _wishes(world.rng("wishes"), jobs)
+        _queue_some(world.rng("queue"), self.wishes)
         buyer = Buyer(world, self.houses, world.rng("buyers"))
         clients = []
         arrivals = world.rng("arrivals")
@@ -395,6 +397,20 @@ def _wishes(rng: random.Random, jobs: int) -> list[Wish]:
         left -= wish.n
         wishes.append(wish)
     return wishes
+
+
+def _queue_some(rng: random.Random, wishes: list[Wish]) -> None:
+    """Let some wishes be collected later, and some of those be given up meanwhile."""
+    share, fickle = rng.random() * 0.4, rng.random() * 0.5
+    for wish in wishes:
+        if rng.random() >= share:
+            continue
+        wish.queued = Queued(priority=rng.choice((1, 100, 100, 200)))
+        # Whoever orders for later names the order: the picture is collected by its job.
+        wish.idempotency_key = f"order {wish.number}"
+        wish.stream = wish.stubborn = False
+        if rng.random() < fickle:
+            wish.cancel_s = math.exp(rng.uniform(math.log(0.01), math.log(120)))
 
 
 def _make_twin(wish: Wish, other: Wish) -> None:

@@ -11,9 +11,11 @@ import random
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from engines import MemoryEngine, Queues
 from safelight.app import App
 from safelight.config import Config
 from safelight.db import Database
+from safelight.engine import Engine
 from safelight.upstreams import Upstream
 from simulation.blobs import Shelf, SimulatedStore
 from simulation.database import SimulatedDatabase, Tables
@@ -54,6 +56,7 @@ class World:
         self.tables = Tables()
         (folder / "files").mkdir()
         self.shelf = Shelf(folder / "files")
+        self.queues = Queues()
         self.over = False
         """Whether the run has ended: what is left of it reaches no disk any more."""
         self.graves: list[Life] = []
@@ -105,8 +108,11 @@ class SimulatedApp(App):
             world.tables, world.clock, self._die, world.weather, self._dice, lambda: world.over
         )
 
-    def make_store(self) -> SimulatedStore:  # type: ignore[override]  # (a store like the disk's)
+    def make_store(self) -> SimulatedStore:
         return SimulatedStore(self._world.shelf, self._die, self._world.weather, self._dice)
+
+    def make_engine(self) -> Engine:
+        return MemoryEngine(self._world.queues, self.owner, self.handlers)
 
     def make_upstream(self, name: str) -> Upstream:  # noqa: ARG002  (there is only one kind)
         world = self._world
@@ -212,6 +218,7 @@ class House:
         self._world.remains += asyncio.all_tasks()
         if self._app is not None:
             self._app.processes.files.die()
+            self._world.queues.bury(self._app.owner)
         self._market.bury(self.life)
         for connection in list(self._connections):
             connection.close()

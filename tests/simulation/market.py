@@ -221,7 +221,7 @@ class SimulatedUpstream:
                 data = await sale.answer
         except TimeoutError:
             raise UpstreamError(
-                FaultClass.SLOW, "upstream_timeout", "No answer.", sold=None, final_status=504
+                FaultClass.SLOW, "upstream_timeout", "No answer.", sold=None
             ) from None
         finally:
             self._market.hang_up(sale)

@@ -48,6 +48,7 @@ def judge(
         judged.clients,
         judged.orders,
         judged.late_failures,
+        judged.cancelled,
         judged.twice,
         lambda: judged.limits(accounts),
     )
@@ -181,6 +182,17 @@ class _Judged:
             for row in rows
             if "deadline_exceeded" not in row["failure"]  # that is the reaper's, at any time
         ]
+
+    def cancelled(self) -> list[str]:
+        """No call leaves for a job that its customer has cancelled."""
+        if self.jumps:
+            return []  # the times are of the wall clock
+        rows = _rows(
+            self.world,
+            "SELECT j.id FROM job j JOIN attempt a ON a.job_id = j.id "
+            "WHERE a.sent_at > j.cancel_requested_at",
+        )
+        return [f"job {row['id']} was cancelled, and a call left for it" for row in rows]
 
     def twice(self) -> list[str]:
         """No order is charged twice; of those without a key none that its retry could find."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -39,6 +39,7 @@ class Key:
     max_in_flight: int | None = None
     budgets: tuple[BudgetState, ...] = ()
     frozen_at: int | None = None
+    keep_alive: bool = False
 
 
 @dataclass
@@ -64,6 +65,12 @@ class BookOffice:
 
     async def list_keys(self) -> list[Key]:
         return list(self.keys.values())
+
+    async def set_keep_alive(self, key_id: str, *, on: bool) -> bool:
+        if key_id not in self.keys:
+            return False
+        self.keys[key_id] = replace(self.keys[key_id], keep_alive=on)
+        return True
 
     async def revoke_key(self, key_id: str) -> bool:
         return self.keys.pop(key_id, None) is not None
@@ -138,6 +145,22 @@ def test_keys_speak_json(services: Services, capsys: pytest.CaptureFixture[str])
     assert listed[0]["available_micros"] == 30_000
     assert main(["keys", "revoke", "key_1", "--json"], services) == 0
     assert msgspec.json.decode(capsys.readouterr().out) == {"id": "key_1", "revoked": True}
+
+
+def test_how_a_key_is_answered_can_be_changed(
+    services: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["keys", "create", "acme"], services) == 0
+    for option, on in (("--keep-alive", True), ("--no-keep-alive", False)):
+        capsys.readouterr()
+        assert main(["keys", "set", "key_1", option, "--json"], services) == 0
+        assert msgspec.json.decode(capsys.readouterr().out) == {"id": "key_1", "keep_alive": on}
+        assert main(["keys", "list", "--json"], services) == 0
+        (row,) = msgspec.json.decode(capsys.readouterr().out)["data"]
+        assert row["keep_alive"] is on
+    assert main(["keys", "set", "key_1"], services) == 2
+    assert main(["keys", "set", "key_9", "--keep-alive"], services) == 1
+    assert "keys list" in capsys.readouterr().err
 
 
 def test_keys_list_is_a_table_without_secrets(

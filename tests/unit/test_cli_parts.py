@@ -224,7 +224,7 @@ def test_does_not_repeat_what_the_gateway_calls_final() -> None:
     """`x-should-retry: false` stands above the status."""
     pauses: list[float] = []
     answer = error_answer(
-        502, "upstream_error", headers={"x-should-retry": "false", "x-request-id": "req_1"}
+        503, "upstream_error", headers={"x-should-retry": "false", "x-request-id": "req_1"}
     )
     with stub_gateway(answer) as stub:
         gateway = Gateway(stub.url, "k", manual_patience(60, ManualClock(), pauses))
@@ -283,10 +283,12 @@ def test_nobody_listening_is_unreachable() -> None:
         (401, "invalid_api_key", ExitCode.REFUSED),
         (402, "insufficient_balance", ExitCode.NO_BALANCE),
         (402, "budget_exceeded", ExitCode.NO_BALANCE),
-        (504, "deadline_exceeded", ExitCode.TIMEOUT),
+        (503, "deadline_exceeded", ExitCode.TIMEOUT),
+        (503, "upstream_timeout", ExitCode.TIMEOUT),
+        (504, None, ExitCode.TIMEOUT),
         (None, "moderation_blocked", ExitCode.MODERATION),
         (None, "insufficient_balance", ExitCode.NO_BALANCE),
-        (502, "upstream_error", ExitCode.REFUSED),
+        (503, "upstream_error", ExitCode.REFUSED),
     ],
 )
 def test_errors_become_the_documented_exit_codes(

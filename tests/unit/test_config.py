@@ -235,7 +235,7 @@ def test_a_key_sent_in_clear_is_a_warning(load: Any, url: str, warned: bool) -> 
     [
         (
             "\n[sever]\nport = 1\n",
-            ":2: sever: unknown key; did you mean 'server'? known keys: server, storage, billing,",
+            ":2: sever: unknown key; did you mean 'server'? known keys: server, storage,",
         ),
         ("[server]\nhost = 'a'\nprot = 1\n", ":3: server.prot: unknown key; did you mean 'port'?"),
         (ACCOUNT + "modle = 'x'\n", ":5: accounts[0].modle: unknown key; did you mean 'model'?"),

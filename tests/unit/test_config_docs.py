@@ -10,12 +10,17 @@ import msgspec
 from safelight.config import (
     SECTIONS,
     AccountConfig,
+    BatchesConfig,
     BillingConfig,
     ChannelConfig,
+    FilesConfig,
     LimitsConfig,
     PoolConfig,
+    QueueConfig,
+    RetentionConfig,
     ServerConfig,
     StorageConfig,
+    WebhooksConfig,
     load_config,
 )
 
@@ -25,9 +30,14 @@ KEYS = {"OPENAI_KEY_A": "sk-a", "OPENAI_KEY_B": "sk-b", "OPENAI_KEY_STUDIO": "sk
 STRUCTS: dict[str, type[msgspec.Struct]] = {
     "[server]": ServerConfig,
     "[storage]": StorageConfig,
+    "[retention]": RetentionConfig,
     "[billing]": BillingConfig,
     "[limits]": LimitsConfig,
+    "[queue]": QueueConfig,
+    "[webhooks]": WebhooksConfig,
     "[pool]": PoolConfig,
+    "[files]": FilesConfig,
+    "[batches]": BatchesConfig,
     "[[accounts]]": AccountConfig,
     "[channels.NAME]": ChannelConfig,
 }

@@ -65,3 +65,16 @@ async def test_a_credit_line_may_not_go_above_what_is_owed(tmp_path: Path) -> No
         assert (await office.set_credit_line("acme", 20_000_000)).credit_line_micros == 20_000_000
         with pytest.raises(LookupError):
             await office.set_credit_line("nobody", 0)
+
+
+async def test_a_key_is_kept_alive_when_the_operator_says_so(tmp_path: Path) -> None:
+    async with open_office(tmp_path) as office:
+        await office.create_customer_key("acme", 0)
+        key = await the_key(office)
+        assert not key.keep_alive
+        assert await office.set_keep_alive(key.id, on=True)
+        assert (await the_key(office)).keep_alive
+        assert await office.set_keep_alive(key.id, on=False)
+        assert not (await the_key(office)).keep_alive
+        await office.revoke_key(key.id)
+        assert not await office.set_keep_alive(key.id, on=True)

@@ -14,11 +14,26 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from safelight.api import billing, chat, images, jobs, links, meta, openapi, receipts
+from safelight.api import (
+    batches,
+    billing,
+    chat,
+    events,
+    files,
+    images,
+    jobs,
+    links,
+    meta,
+    openapi,
+    receipts,
+    retention,
+    webhooks,
+)
 from safelight.api.budget import ByteBudget
 from safelight.api.context import Services
 from safelight.api.exchange import ClientGone, Exchange
 from safelight.api.problems import Headers, Problem
+from safelight.api.sockets import SOCKET_PATH, JobSocket
 from safelight.errors import (
     InternalError,
     MethodNotAllowed,
@@ -42,10 +57,37 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/v1/models/{id}", meta.model),
     ("GET", "/v1/sizes", meta.sizes),
     ("POST", "/v1/quote", meta.quote),
+    ("GET", "/v1/jobs", jobs.jobs),
     ("GET", "/v1/jobs/{id}", jobs.job),
+    ("POST", "/v1/jobs/{id}/cancel", jobs.cancel),
+    ("GET", "/v1/jobs/{id}/events", events.stream),
     ("GET", "/v1/jobs/{id}/receipt", receipts.receipt),
+    ("POST", "/v1/files", files.create),
+    ("GET", "/v1/files", files.listing),
+    ("GET", "/v1/files/{id}", files.file),
+    ("DELETE", "/v1/files/{id}", files.delete),
+    ("GET", "/v1/files/{id}/content", files.content),
+    ("POST", "/v1/batches", batches.create),
+    ("GET", "/v1/batches", batches.listing),
+    ("GET", "/v1/batches/{id}", batches.batch),
+    ("POST", "/v1/batches/{id}/cancel", batches.cancel),
     ("GET", "/v1/images/{id}", links.stable_link),
+    ("DELETE", "/v1/images/{id}", retention.delete),
+    ("POST", "/v1/images/{id}/pin", retention.pin),
+    ("POST", "/v1/images/{id}/unpin", retention.unpin),
     ("GET", "/i/{file}", links.signed_link),
+    ("GET", "/v1/webhooks", webhooks.webhooks),
+    ("POST", "/v1/webhooks", webhooks.create),
+    ("GET", "/v1/webhooks/secret", webhooks.secret),
+    ("POST", "/v1/webhooks/secret/rotate", webhooks.rotate_secret),
+    ("GET", "/v1/webhooks/deliveries", webhooks.all_deliveries),
+    ("POST", "/v1/webhooks/deliveries/{id}/redeliver", webhooks.redeliver),
+    ("GET", "/v1/webhooks/{id}", webhooks.webhook),
+    ("PATCH", "/v1/webhooks/{id}", webhooks.change),
+    ("DELETE", "/v1/webhooks/{id}", webhooks.remove),
+    ("POST", "/v1/webhooks/{id}/rotate", webhooks.rotate),
+    ("POST", "/v1/webhooks/{id}/test", webhooks.test),
+    ("GET", "/v1/webhooks/{id}/deliveries", webhooks.deliveries),
     ("GET", "/v1/billing/balance", billing.balance),
     ("GET", "/v1/billing/statement", billing.statement),
     ("GET", "/healthz", meta.healthz),
@@ -90,12 +132,16 @@ class _Application:
         routes = [Route("/v1/images/variations", _Endpoint(images.variations))]
         for method, path, handler in ROUTES:
             routes.append(Route(path, _Endpoint(handler), methods=[method], name=path))
-            if "{" not in path and method != "GET":
-                # Or GET /v1/images/generations would ask for the picture of that name.
-                routes.append(Route(path, _NotAllowed(method)))
+        for path in {path: None for _, path, _ in ROUTES if "{" not in path}:
+            # Before those with parameters: GET /v1/images/generations asks for no picture.
+            last = max(at for at, route in enumerate(routes) if route.path == path)
+            routes.insert(last + 1, Route(path, _NotAllowed(_methods_of(path))))
         self._router = Router(routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._serve_socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             raise RuntimeError(f"only HTTP is served here, not {scope['type']}")
         exchange = Exchange(scope, receive, send, self._services, self._budget)
@@ -106,6 +152,12 @@ class _Application:
             await self._serve(exchange, scope, receive, send)
         except ClientGone:
             return
+
+    async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The server upgrades nothing else; there is one kind of socket.
+        match = SOCKET_PATH.fullmatch(scope["path"])
+        scope["path_params"] = {"id": match["id"] if match else ""}
+        await JobSocket(scope, receive, send, self._services, self._budget).serve()
 
     async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         headers: Headers = []
@@ -146,11 +198,17 @@ def _log_fields(exchange: Exchange) -> dict[str, object]:
 def _routing_problem(scope: Scope, error: HTTPException) -> tuple[SafelightError, Headers]:
     method = scope["method"]
     if error.status_code == 405:
-        names = sorted((error.headers or {}).get("Allow", "").split(", "))
-        allowed = ", ".join(names)
+        found = getattr(scope.get("route"), "path", "")
+        allowed = _methods_of(found) or (error.headers or {}).get("Allow", "")
         message = f"{method[:16]} is not allowed here; this path takes {allowed}."
         return MethodNotAllowed(message), [(b"allow", allowed.encode())]
     return NotFound(f"There is no such path here.{_hint(scope['path'])}"), []
+
+
+def _methods_of(path: str) -> str:
+    """Return the methods that a route's path takes, as the header `Allow` lists them."""
+    methods = {method for method, known, _ in ROUTES if known == path}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 def _hint(path: str) -> str:

@@ -6,36 +6,102 @@ breaks a typed SDK.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
 
-from safelight.api.exchange import Exchange
-from safelight.api.problems import Headers, Problem, limit_headers
+from safelight.api.exchange import Exchange, settled
+from safelight.api.pictures import Segment, total_length, write_segments
+from safelight.api.problems import Headers, Problem, error_body, limit_headers
 from safelight.api.timing import Timing
-from safelight.errors import DeadlineExceeded, InvalidRequest
+from safelight.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from safelight.gateway.orders import Order
 from safelight.types import ImageRecord, Job, Usage
 
+PADDED_HEADERS: Headers = [
+    (b"content-type", b"application/json"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
 
-async def ended_jobs(exchange: Exchange, order: Order, timing: Timing) -> tuple[Job, ...] | None:
+
+async def ended_jobs(
+    exchange: Exchange, order: Order, timing: Timing, *, keep_alive: bool = False
+) -> tuple[Job, ...] | None:
     """Wait for the order's jobs for as long as the caller does.
+
+    With `keep_alive` the answer begins after a while with white space, which JSON allows before a
+    value (RFC 8259, section 2): then no proxy takes its silence for the end, and its status is 200
+    whatever comes.
 
     Returns:
         The jobs, all ended; or None when the caller would have given up first. It has been told
-        then, before its own cut, when its retry will find the picture.
+        then, before its own cut, when its retry will find the picture; so has the caller of a
+        process that is leaving.
 
     Raises:
         ClientGone: the caller hung up.
-        Unavailable: the process is leaving.
     """
-    waiting = exchange.services.gateway.wait(order, timeout_s=timing.left_s())
+    gateway = exchange.services.gateway
     try:
-        return await exchange.until_gone(waiting)
-    except DeadlineExceeded as unfinished:
-        headers = order_headers(order, order.jobs, price_micros=0)
-        await exchange.fail(unfinished, headers=headers)
+        if keep_alive:
+            return await _padded(exchange, order, timing)
+        return await exchange.until_gone(gateway.wait(order, timeout_s=timing.left_s()))
+    except (DeadlineExceeded, Unavailable) as unfinished:
+        await tell_failure(exchange, order, order.jobs, unfinished)
         return None
+
+
+async def _padded(exchange: Exchange, order: Order, timing: Timing) -> tuple[Job, ...]:
+    """Wait for the jobs to their end, and write a blank after every silence."""
+    services = exchange.services
+    every_s = min(services.keep_alive_s, timing.silence_s())
+    price = sum(job.price_micros for job in order.jobs)
+    waiting = asyncio.ensure_future(services.gateway.wait(order))
+    try:
+        while True:
+            await exchange.either(waiting, timeout_s=every_s)
+            if waiting.done():
+                return waiting.result()
+            if not exchange.started:
+                headers = order_headers(order, order.jobs, price_micros=price)
+                await exchange.start(200, PADDED_HEADERS + headers)
+            await exchange.write(b" ")
+    finally:
+        await settled(waiting)
+
+
+async def tell_failure(
+    exchange: Exchange, order: Order, jobs: Sequence[Job], problem: Problem
+) -> None:
+    """Answer with an error; behind white space it is a body under the status 200.
+
+    Raises:
+        ClientGone: the caller hung up.
+    """
+    job_id = jobs[0].id
+    if exchange.started:
+        await exchange.write(error_body(problem, job_id=job_id))
+        await exchange.finish()
+        return
+    headers = order_headers(order, jobs, price_micros=0)
+    await exchange.fail(problem, headers=headers, job_id=job_id)
+
+
+async def write_json(exchange: Exchange, segments: list[Segment], headers: Headers) -> None:
+    """Write a whole JSON answer with pictures in it, or the rest of one that began as white space.
+
+    Raises:
+        ClientGone: the caller hung up.
+        StorageError: a picture cannot be read; the answer is then cut short.
+    """
+    if not exchange.started:
+        length = str(total_length(segments)).encode()
+        entity = [(b"content-type", b"application/json"), (b"content-length", length)]
+        await exchange.start(200, entity + headers)
+    await write_segments(exchange, segments)
+    await exchange.finish()
 
 
 def order_headers(order: Order, jobs: Sequence[Job], *, price_micros: int) -> Headers:
@@ -114,3 +180,30 @@ def resolved_background(job: Job) -> str:
         return asked
     alpha = job.image is not None and job.image.blob.has_alpha
     return "transparent" if alpha else "opaque"
+
+
+def image_payload(jobs: Sequence[Job], *, safety_identifier: str | None) -> dict[str, object]:
+    """Return OpenAI's images body around an empty `data`; the first picture is measured.
+
+    Args:
+        jobs: of one request, all ended; at least one has its picture.
+        safety_identifier: as it was sent.
+    """
+    first = next(job for job in jobs if job.image is not None)
+    assert first.image is not None
+    blob = first.image.blob
+    payload: dict[str, object] = {
+        "created": max(job.completed_at or job.created_at for job in jobs) // 1000,
+        "data": [],
+        "size": f"{blob.width}x{blob.height}",
+        "background": resolved_background(first),
+        "output_format": blob.format,
+        "usage": usage_object(total_usage(jobs)),
+    }
+    quality = first.request.quality
+    if quality not in (None, "auto"):
+        # Only a quality that was asked for is known; what `auto` became is the upstream's secret.
+        payload["quality"] = quality
+    if safety_identifier is not None:
+        payload["safety_identifier"] = safety_identifier
+    return payload

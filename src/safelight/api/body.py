@@ -33,20 +33,28 @@ def media_type(content_type: str | None) -> str | None:
     return content_type.partition(";")[0].strip().lower() or None
 
 
-def allowed_s(received: int, server: ServerConfig) -> float:
+def allowed_s(received: int, server: ServerConfig, timeout_s: float | None = None) -> float:
     """Return how long after the first byte the next one must have come, in seconds.
 
     Below the minimum rate a body is cut once the grace is over, and at the total limit in any case.
     A minimum of 0 switches the rate off.
+
+    Args:
+        received: bytes that have come.
+        server: rate and total limit.
+        timeout_s: the total limit where it is another one.
     """
+    limit_s = server.body_timeout_s if timeout_s is None else timeout_s
     if not server.body_min_bytes_per_s:
-        return server.body_timeout_s
+        return limit_s
     at_rate = received / server.body_min_bytes_per_s
-    return min(server.body_timeout_s, max(_GRACE_S, at_rate))
+    return min(limit_s, max(_GRACE_S, at_rate))
 
 
-async def read_chunks(exchange: Exchange, limit: int) -> AsyncIterator[bytes]:
-    """Yield the body as it arrives.
+async def read_chunks(
+    exchange: Exchange, limit: int, *, timeout_s: float | None = None
+) -> AsyncIterator[bytes]:
+    """Yield the body as it arrives; `timeout_s` where it may take another time than most.
 
     Raises:
         UnsupportedMediaType: it is compressed.
@@ -61,7 +69,7 @@ async def read_chunks(exchange: Exchange, limit: int) -> AsyncIterator[bytes]:
     received = 0
     while True:
         try:
-            async with asyncio.timeout_at(began_s + allowed_s(received, server)):
+            async with asyncio.timeout_at(began_s + allowed_s(received, server, timeout_s)):
                 chunk = await exchange.next_chunk()
         except TimeoutError as error:
             raise RequestTimeout("The request's body arrived too slowly.") from error

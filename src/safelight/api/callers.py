@@ -23,17 +23,33 @@ async def authenticate(exchange: Exchange) -> Identity:
     Raises:
         AuthenticationFailed: no key, or none that is valid.
     """
+    return await exchange.services.gateway.authenticate(key_of(exchange))
+
+
+def key_of(exchange: Exchange) -> str:
+    """Return the key in the Authorization header.
+
+    Raises:
+        AuthenticationFailed: there is none.
+    """
     scheme, _, key = (exchange.header("authorization") or "").partition(" ")
     key = key.strip()
     if scheme.lower() != "bearer" or not key:
         raise AuthenticationFailed(
             "No API key was sent. Send it in the header 'Authorization: Bearer <key>'."
         )
-    return await exchange.services.gateway.authenticate(key)
+    return key
 
 
-def caller_of(exchange: Exchange, identity: Identity, timing: Timing) -> Caller:
-    """Return the caller of an order.
+def caller_of(
+    exchange: Exchange,
+    identity: Identity,
+    timing: Timing,
+    *,
+    webhook_url: str | None = None,
+    persist: bool = False,
+) -> Caller:
+    """Return the caller of an order, who may want somebody told of its end, or its pictures kept.
 
     Raises:
         InvalidValue: the Idempotency-Key is not 1 to 255 visible ASCII characters.
@@ -51,6 +67,8 @@ def caller_of(exchange: Exchange, identity: Identity, timing: Timing) -> Caller:
         idempotency_key=key,
         patience_s=timing.patience_s,
         deadline_at=timing.deadline_at,
+        webhook_url=webhook_url,
+        persist=persist,
     )
 
 

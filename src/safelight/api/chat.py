@@ -14,13 +14,16 @@ from typing import Any
 
 import msgspec
 
+from safelight.api import later
 from safelight.api.answers import (
     ended_jobs,
     first_problem,
     images_of,
     order_headers,
     price_of,
+    tell_failure,
     total_usage,
+    write_json,
 )
 from safelight.api.body import json_body
 from safelight.api.callers import authenticate, caller_of
@@ -38,7 +41,7 @@ from safelight.api.images import STAND_IN
 from safelight.api.inputs import Staging
 from safelight.api.multipart import SpoolFolder
 from safelight.api.origin import origin_of, signed_url
-from safelight.api.pictures import Segment, Weaver, total_length, write_segments
+from safelight.api.pictures import Segment, Weaver, write_segments
 from safelight.api.problems import Problem, error_object
 from safelight.api.stream import KEEP_ALIVE, SSE_HEADERS
 from safelight.api.strict_json import LENIENT
@@ -46,7 +49,7 @@ from safelight.api.timing import Timing
 from safelight.api.wire import present
 from safelight.channels import Channels
 from safelight.errors import InvalidValue, SafelightError
-from safelight.gateway.orders import Order
+from safelight.gateway.orders import Order, Queued
 from safelight.types import MEDIA_TYPES, BlobRef, Identity, ImageRequest, Job, Operation, Usage
 
 _DONE = b"data: [DONE]\n\n"
@@ -63,6 +66,11 @@ class _Wish:
     """Pictures as data: URLs, for clients that say they take pictures."""
     usage: bool
     """A stream ends with a frame of usage."""
+    keep_alive: bool
+    """A plain answer may begin with white space."""
+    queued: Queued | None
+    webhook_url: str | None
+    persist: bool
 
 
 async def completions(exchange: Exchange) -> None:
@@ -71,8 +79,14 @@ async def completions(exchange: Exchange) -> None:
     identity = await authenticate(exchange)
     timing = Timing(exchange)
     wish = await _read(exchange, identity, timing)
-    caller = caller_of(exchange, identity, timing)
-    order = await gateway.submit(wish.request, caller, given=wish.given)
+    caller = caller_of(
+        exchange, identity, timing, webhook_url=wish.webhook_url, persist=wish.persist
+    )
+    later.check_times(caller, wish.queued)
+    order = await gateway.submit(wish.request, caller, given=wish.given, queued=wish.queued)
+    if wish.queued is not None:
+        await later.answer(exchange, order)
+        return
     answer = _ChatAnswer(exchange, order, wish, timing)
     async with gateway.attached(order) as attachment, exchange.watched():
         if await (answer.stream() if wish.stream else answer.whole()):
@@ -102,6 +116,10 @@ async def _read(exchange: Exchange, identity: Identity, timing: Timing) -> _Wish
             stream=bool(body.stream),
             inline="image" in (body.modalities or ()),
             usage=(body.stream_options or {}).get("include_usage") is True,
+            keep_alive=identity.keep_alive,
+            queued=later.queued(exchange, body),
+            webhook_url=later.webhook_url(body),
+            persist=bool(body.persist),
         )
 
 
@@ -175,12 +193,12 @@ class _ChatAnswer:
     async def whole(self) -> bool:
         """Answer with one chat.completion."""
         exchange = self.exchange
-        jobs = await ended_jobs(exchange, self.order, self.timing)
+        keep_alive = self.wish.keep_alive
+        jobs = await ended_jobs(exchange, self.order, self.timing, keep_alive=keep_alive)
         if jobs is None:
             return False
-        headers = order_headers(self.order, jobs, price_micros=price_of(jobs))
         if not images_of(jobs):
-            await exchange.fail(first_problem(jobs, self.timing), headers=headers)
+            await tell_failure(exchange, self.order, jobs, first_problem(jobs, self.timing))
             return True
         weaver = Weaver()
         message = {
@@ -191,12 +209,8 @@ class _ChatAnswer:
         }
         choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
         payload = {**self._envelope("chat.completion", [choice]), "usage": _chat_usage(jobs)}
-        segments = weaver.weave(payload)
-        length = str(total_length(segments)).encode()
-        entity = [(b"content-type", b"application/json"), (b"content-length", length)]
-        await exchange.start(200, entity + headers)
-        await write_segments(exchange, segments)
-        await exchange.finish()
+        headers = order_headers(self.order, jobs, price_micros=price_of(jobs))
+        await write_json(exchange, weaver.weave(payload), headers)
         return True
 
     async def stream(self) -> bool:
@@ -274,7 +288,8 @@ class _ChatAnswer:
         await self._frame((weaver or Weaver()).weave(payload))
 
     async def _error(self, problem: Problem) -> None:
-        await self._frame([msgspec.json.encode({"error": error_object(problem)})])
+        error = error_object(problem, job_id=self.order.jobs[0].id)
+        await self._frame([msgspec.json.encode({"error": error})])
         await self.exchange.finish()
 
     async def _frame(self, segments: list[Segment]) -> None:

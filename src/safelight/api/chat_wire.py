@@ -14,7 +14,19 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from safelight.api.wire import MAX_INPUTS, PROMPT_MAX, Model, check_names, parse_fields
+from safelight.api.wire import (
+    MAX_INPUTS,
+    PROMPT_MAX,
+    Async,
+    Delay,
+    Model,
+    NotBefore,
+    Persist,
+    Priority,
+    WebhookUrl,
+    check_names,
+    parse_fields,
+)
 from safelight.errors import InvalidRequest, InvalidValue, MissingParameter
 from safelight.types import ImageFormat
 
@@ -37,6 +49,12 @@ class ChatBody(msgspec.Struct, kw_only=True, omit_defaults=True):
     stream_options: dict[str, Any] | None = None
     user: Annotated[str, Meta(max_length=512)] | None = None
     safety_identifier: Annotated[str, Meta(max_length=512)] | None = None
+    async_: Async | None = msgspec.field(default=None, name="async")
+    priority: Priority | None = None
+    not_before: NotBefore | None = None
+    delay_s: Delay | None = None
+    webhook_url: WebhookUrl | None = None
+    persist: Persist | None = None
 
 
 # Chat parameters that steer a text model or a relay (OpenRouter's `provider`, `models`, ...); a
@@ -124,7 +142,7 @@ def parse_chat(fields: Mapping[str, Any]) -> ChatBody:
     Raises:
         InvalidRequest: as `wire.parse_fields`.
     """
-    check_names(fields, {*ChatBody.__struct_fields__, *_IGNORED})
+    check_names(fields, {*ChatBody.__struct_encode_fields__, *_IGNORED})
     counted = {name: value for name, value in fields.items() if name not in _IGNORED}
     return parse_fields(counted, ChatBody)
 

@@ -6,17 +6,29 @@ double. Makes nothing: the composition root fills `Services` in.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from safelight.api.batch_ports import BatchingPort, FilingPort
+from safelight.api.webhook_port import WebhookPort
 from safelight.channels import Channels
 from safelight.clock import Clock
 from safelight.config import Config
-from safelight.gateway.orders import Caller, Event, Order, StatementPage
+from safelight.gateway.orders import (
+    Caller,
+    Event,
+    JobPage,
+    Order,
+    Queued,
+    Standing,
+    StatementPage,
+)
+from safelight.gateway.progress import Update
 from safelight.gateway.receipts import Receipt
+from safelight.job_lists import JobFilter
 from safelight.links import Links
 from safelight.storage import BlobStore
 from safelight.types import BlobRef, Identity, ImageRecord, ImageRequest, Job, KeyBalance, Quote
@@ -63,8 +75,9 @@ class GatewayPort(Protocol):
         *,
         given: frozenset[str],
         stream: bool = False,
+        queued: Queued | None = None,
     ) -> Order:
-        """Accept the request, or raise a SafelightError."""
+        """Accept the request, or raise a SafelightError; `queued`: nobody waits for it."""
         ...
 
     def attached(self, order: Order) -> AbstractAsyncContextManager[Attachment]:
@@ -81,6 +94,34 @@ class GatewayPort(Protocol):
 
     async def job(self, customer_id: str, job_id: str) -> Job:
         """Return a customer's job, or raise NotFound."""
+        ...
+
+    async def job_page(
+        self,
+        customer_id: str,
+        chosen: JobFilter,
+        *,
+        after: str | None,
+        newest_first: bool,
+        limit: int,
+    ) -> JobPage:
+        """Return a customer's jobs behind the job `after`, or raise InvalidValue."""
+        ...
+
+    async def cancel(self, customer_id: str, job_id: str) -> Job:
+        """Cancel a customer's open job and return it as it stands then, or raise NotFound."""
+        ...
+
+    async def ended_within(self, job: Job, seconds: float) -> Job:
+        """Return a job when it has ended, or as it stands then."""
+        ...
+
+    async def standings(self, found: Sequence[Job]) -> dict[str, Standing]:
+        """Return where jobs stand, by id."""
+        ...
+
+    def progress(self, job: Job, *, after: str | None = None) -> AsyncGenerator[Update, None]:
+        """Yield what happens to a job until it has ended, or raise Unavailable."""
         ...
 
     async def receipt(self, customer_id: str, job_id: str) -> Receipt:
@@ -108,6 +149,29 @@ class GatewayPort(Protocol):
         ...
 
 
+class RetentionPort(Protocol):
+    """Pictures as their owners keep them; `safelight.gateway.retention.Retention` does it.
+
+    Each verb raises NotFound for what is not the customer's, and Gone for what was.
+    """
+
+    async def image(self, customer_id: str, image_id: str) -> ImageRecord:
+        """Return a picture."""
+        ...
+
+    async def pin(self, customer_id: str, image_id: str) -> ImageRecord:
+        """Keep a picture until it is unpinned."""
+        ...
+
+    async def unpin(self, customer_id: str, image_id: str) -> ImageRecord:
+        """Let a picture expire again."""
+        ...
+
+    async def delete(self, customer_id: str, image_id: str) -> None:
+        """Delete a picture; to one that is gone nothing happens."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """Everything the HTTP skin may use.
@@ -124,6 +188,10 @@ class Services:
     channels: Channels
     links: Links
     storage: BlobStore
+    webhooks: WebhookPort
+    filing: FilingPort
+    batching: BatchingPort
+    retention: RetentionPort
     clock: Clock
     config: Config
     spool_dir: Path

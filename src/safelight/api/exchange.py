@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from safelight.api.budget import ByteBudget
 from safelight.api.context import Services
-from safelight.api.problems import Headers, Problem, error_body, error_headers
+from safelight.api.problems import Headers, Problem, error_body, error_headers, wire_status
 from safelight.errors import InvalidValue, NotFound
 
 T = TypeVar("T")
@@ -214,7 +214,9 @@ class Exchange:
         """Send `payload` as JSON."""
         await self.respond(status, msgspec.json.encode(payload), headers=headers)
 
-    async def fail(self, problem: Problem, *, headers: Headers | None = None) -> None:
+    async def fail(
+        self, problem: Problem, *, headers: Headers | None = None, job_id: str | None = None
+    ) -> None:
         """Send an error; where the body was not read to its end, let the caller finish sending it.
 
         Closing a socket with unread bytes resets it, and the reset can overtake the answer; so the
@@ -224,9 +226,9 @@ class Exchange:
         patient = problem.status != 408
         if patient:
             await self._skip_small_body()
-        body = error_body(problem)
+        body = error_body(problem, job_id=job_id)
         head = _entity_headers("application/json", len(body)) + error_headers(problem)
-        await self.start(problem.status, head + (headers or []))
+        await self.start(wire_status(problem), head + (headers or []))
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
         if patient:
             await self._skip_body(_LINGER_S)

@@ -10,15 +10,16 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from safelight.api import later
 from safelight.api.answers import (
     ended_jobs,
     first_problem,
+    image_payload,
     images_of,
     order_headers,
     price_of,
-    resolved_background,
-    total_usage,
-    usage_object,
+    tell_failure,
+    write_json,
 )
 from safelight.api.body import json_body, media_type, read_chunks
 from safelight.api.callers import authenticate, caller_of
@@ -26,7 +27,7 @@ from safelight.api.exchange import Exchange
 from safelight.api.inputs import Staging
 from safelight.api.multipart import FilePart, FormReader, SpoolFolder, boundary_of
 from safelight.api.origin import origin_of, signed_url
-from safelight.api.pictures import Weaver, total_length, write_segments
+from safelight.api.pictures import Weaver
 from safelight.api.stream import ImageStream
 from safelight.api.timing import Timing
 from safelight.api.wire import (
@@ -49,10 +50,11 @@ from safelight.errors import (
     storage_code,
     storage_refusal,
 )
-from safelight.gateway.orders import Order
+from safelight.gateway.orders import Order, Queued
 from safelight.types import BlobRef, Identity, ImageRequest, Job, Operation
 
 _PICTURE_FIELD = re.compile(r"(?:images?(?:\[[0-9]{0,3}\])?|mask)")
+_EDIT_FIELDS = frozenset(EditBody.__struct_encode_fields__)
 STAND_IN = BlobRef(digest="0" * 64, bytes=0, format="png", width=0, height=0, has_alpha=True)
 """Takes the place of an input whose bytes do not matter yet, for checks and quotes."""
 
@@ -66,6 +68,9 @@ class Wish:
     stream: bool
     as_url: bool
     safety_identifier: str | None
+    queued: Queued | None
+    webhook_url: str | None
+    persist: bool
 
 
 async def generations(exchange: Exchange) -> None:
@@ -78,8 +83,9 @@ async def generations(exchange: Exchange) -> None:
         fields = present(sent.fields)
     body = parse_fields(fields, GenerationBody)
     size = exchange.services.channels.resolve_size(body.model, body.size or "auto")
-    request = image_request(body, Operation.GENERATION, size=size)
-    await _answer(exchange, identity, timing, _wish(body, request, frozenset(fields)))
+    when = later.queued(exchange, body)
+    request = image_request(body, Operation.GENERATION, size=size, watched=when is not None)
+    await _answer(exchange, identity, timing, _wish(body, request, frozenset(fields), when))
 
 
 async def edits(exchange: Exchange) -> None:
@@ -103,11 +109,11 @@ async def _read_edit(exchange: Exchange, identity: Identity, timing: Timing) -> 
         if kind == "multipart/form-data":
             form = await _read_form(exchange, content_type, spool)
             timing.body_read()
-            return await _edit_wish(staging, form)
+            return await _edit_wish(exchange, staging, form)
         limit = exchange.services.config.server.max_request_bytes
         async with json_body(exchange, limit) as sent:
             timing.body_read()
-            return await _edit_wish(staging, _SentEdit(present(sent.fields), []))
+            return await _edit_wish(exchange, staging, _SentEdit(present(sent.fields), []))
 
 
 async def variations(_exchange: Exchange) -> None:
@@ -164,11 +170,13 @@ async def _stage(staging: Staging, source: Source, param: str) -> BlobRef:
     return await staging.reference(source, param)
 
 
-async def _edit_wish(staging: Staging, sent: _SentEdit) -> Wish:
+async def _edit_wish(exchange: Exchange, staging: Staging, sent: _SentEdit) -> Wish:
     """Check an edit with stand-ins for its pictures, then store them and return what is wanted."""
     services = staging.services
     body = parse_fields(sent.fields, EditBody)
     given = frozenset(sent.fields) | sent.file_names()
+    when = later.queued(exchange, body)
+    watched = when is not None
     images, mask = sent.pictures(body)
     _check_inputs(images)
     size = services.channels.resolve_size(body.model, body.size or "auto")
@@ -178,13 +186,16 @@ async def _edit_wish(staging: Staging, sent: _SentEdit) -> Wish:
         size=size,
         inputs=(STAND_IN,) * len(images),
         mask=None if mask is None else STAND_IN,
+        watched=watched,
     )
     # Refused before any picture is verified or stored; submit checks again with the real ones.
     services.gateway.check(stand_ins, given=given, stream=bool(body.stream))
     inputs = [await _stage(staging, source, param) for source, param in images]
     mask_blob = None if mask is None else await _stage(staging, mask, "mask")
-    request = image_request(body, Operation.EDIT, size=size, inputs=tuple(inputs), mask=mask_blob)
-    return _wish(body, request, given)
+    request = image_request(
+        body, Operation.EDIT, size=size, inputs=tuple(inputs), mask=mask_blob, watched=watched
+    )
+    return _wish(body, request, given, when)
 
 
 async def _read_form(exchange: Exchange, content_type: str, spool: SpoolFolder) -> _SentEdit:
@@ -203,7 +214,7 @@ async def _read_form(exchange: Exchange, content_type: str, spool: SpoolFolder) 
             raise storage_refusal(storage_code(error)) from error
         form = reader.finish()
     for part in form.files:
-        if part.name in EditBody.__struct_fields__ and not _PICTURE_FIELD.fullmatch(part.name):
+        if part.name in _EDIT_FIELDS and not _PICTURE_FIELD.fullmatch(part.name):
             raise InvalidRequest(
                 f"Invalid type for {part.name!r}: it was sent as a file. Send it as a text field, "
                 "without a file name and a Content-Type.",
@@ -214,26 +225,42 @@ async def _read_form(exchange: Exchange, content_type: str, spool: SpoolFolder) 
     return _SentEdit(coerce_form(form.texts, EditBody), form.files)
 
 
-def _wish(body: GenerationBody | EditBody, request: ImageRequest, given: frozenset[str]) -> Wish:
+def _wish(
+    body: GenerationBody | EditBody,
+    request: ImageRequest,
+    given: frozenset[str],
+    when: Queued | None,
+) -> Wish:
     return Wish(
         request=request,
         given=given,
         stream=bool(body.stream),
         as_url=body.response_format == "url",
         safety_identifier=body.safety_identifier or None,
+        queued=when,
+        webhook_url=later.webhook_url(body),
+        persist=bool(body.persist),
     )
 
 
 async def _answer(exchange: Exchange, identity: Identity, timing: Timing, wish: Wish) -> None:
     gateway = exchange.services.gateway
-    caller = caller_of(exchange, identity, timing)
-    order = await gateway.submit(wish.request, caller, given=wish.given, stream=wish.stream)
+    caller = caller_of(
+        exchange, identity, timing, webhook_url=wish.webhook_url, persist=wish.persist
+    )
+    later.check_times(caller, wish.queued)
+    order = await gateway.submit(
+        wish.request, caller, given=wish.given, stream=wish.stream, queued=wish.queued
+    )
+    if wish.queued is not None:
+        await later.answer(exchange, order)
+        return
     # Whatever ends this block before `delivered` leaves the order to be joined by the SDK's retry.
     async with gateway.attached(order) as attachment, exchange.watched():
         if wish.stream:
             conclusive = await ImageStream(exchange, order, timing, wish.safety_identifier).run()
         else:
-            jobs = await ended_jobs(exchange, order, timing)
+            jobs = await ended_jobs(exchange, order, timing, keep_alive=identity.keep_alive)
             conclusive = jobs is not None
             if jobs is not None:
                 await _render(exchange, order, jobs, wish, timing)
@@ -244,43 +271,17 @@ async def _answer(exchange: Exchange, identity: Identity, timing: Timing, wish: 
 async def _render(
     exchange: Exchange, order: Order, jobs: tuple[Job, ...], wish: Wish, timing: Timing
 ) -> None:
-    headers = order_headers(order, jobs, price_micros=price_of(jobs))
     images = images_of(jobs)
     if not images:
-        await exchange.fail(first_problem(jobs, timing), headers=headers)
+        await tell_failure(exchange, order, jobs, first_problem(jobs, timing))
         return
     weaver = Weaver()
-    payload = _payload(jobs, wish)
+    payload = image_payload(jobs, safety_identifier=wish.safety_identifier)
     payload["data"] = [
         {"url": signed_url(exchange, image)}
         if wish.as_url
         else {"b64_json": weaver.place(image.blob)}
         for image in images
     ]
-    segments = weaver.weave(payload)
-    length = str(total_length(segments)).encode()
-    entity = [(b"content-type", b"application/json"), (b"content-length", length)]
-    await exchange.start(200, entity + headers)
-    await write_segments(exchange, segments)
-    await exchange.finish()
-
-
-def _payload(jobs: tuple[Job, ...], wish: Wish) -> dict[str, object]:
-    """Return the fields around `data`; size and format are measured on the first picture."""
-    first = next(job for job in jobs if job.image is not None)
-    assert first.image is not None
-    blob = first.image.blob
-    payload: dict[str, object] = {
-        "created": max(job.completed_at or job.created_at for job in jobs) // 1000,
-        "data": [],
-        "size": f"{blob.width}x{blob.height}",
-        "background": resolved_background(first),
-        "output_format": blob.format,
-        "usage": usage_object(total_usage(jobs)),
-    }
-    if wish.request.quality not in (None, "auto"):
-        # Only a quality that was asked for is known; what `auto` became is the upstream's secret.
-        payload["quality"] = wish.request.quality
-    if wish.safety_identifier is not None:
-        payload["safety_identifier"] = wish.safety_identifier
-    return payload
+    headers = order_headers(order, jobs, price_micros=price_of(jobs))
+    await write_json(exchange, weaver.weave(payload), headers)

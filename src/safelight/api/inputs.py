@@ -23,7 +23,6 @@ from safelight.errors import (
     MissingParameter,
     NotFound,
     RequestTooLarge,
-    UnsupportedParameter,
     storage_code,
     storage_refusal,
 )
@@ -72,18 +71,14 @@ class Staging:
         """Store the picture that a JSON body names.
 
         Raises:
-            UnsupportedParameter: it is a `file_id`.
             MissingParameter: it names nothing.
+            NotFound: the caller has no file of that id.
             InvalidImage: `url`'s reasons.
         """
         if isinstance(reference, str):
             return await self.url(reference, param)
         if reference.file_id is not None:
-            raise UnsupportedParameter(
-                "file_id is not supported here: send the picture inline, as a file of a form or as "
-                "a data: URL in image_url.",
-                param=f"{param}.file_id",
-            )
+            return await self._filed(reference.file_id, f"{param}.file_id")
         if reference.image_url is None:
             raise MissingParameter(
                 f"Missing required parameter: '{param}.image_url'.", param=f"{param}.image_url"
@@ -108,6 +103,24 @@ class Staging:
                 param=param,
             )
         return found
+
+    async def _filed(self, file_id: str, param: str) -> BlobRef:
+        """Store the picture that the caller uploaded to /v1/files."""
+        try:
+            row = await self.services.filing.file(self.identity.customer_id, file_id)
+        except NotFound as error:
+            raise NotFound(error.message, param=param) from error
+        limit = self.services.config.server.max_file_bytes
+        if row.bytes > limit:
+            raise RequestTooLarge(f"A picture is larger than {limit} bytes.", param=param)
+        path = self.spool.new()
+        try:
+            with path.open("xb") as file:
+                async for chunk in self.services.storage.read(row.digest, length=row.bytes):
+                    file.write(chunk)
+        except OSError as error:
+            raise storage_refusal(storage_code(error)) from error
+        return await self.services.gateway.stage_input(path, param=param)
 
     async def mentioned(self, url: str, param: str) -> BlobRef | None:
         """Store a picture that a text only mentions; None if it cannot be read or is not ours.

@@ -1,101 +1,164 @@
-"""GET /v1/jobs/{id}: one job as its owner sees it.
+"""/v1/jobs: look at one job, wait for it, list many, cancel one.
 
-Owns the shape. Which fields a job has and when they change is the gateway's business.
+Owns the routes' queries. The shape of a job is `job_views`'; what happens to it step by step is
+told by `events`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import msgspec
 
-from safelight.api.answers import usage_object
+from safelight.api.body import read_chunks
 from safelight.api.callers import authenticate
 from safelight.api.exchange import Exchange
-from safelight.api.origin import signed_url
-from safelight.api.problems import error_object
-from safelight.types import ImageFormat, ImageRecord, Job
+from safelight.api.job_views import JobList, job_views, retry_after
+from safelight.api.problems import Headers
+from safelight.errors import Conflict, InvalidValue, UnknownParameter
+from safelight.job_lists import JobFilter
+from safelight.types import JobState
 
-
-class JobImage(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished job's picture; `url` is a fresh signed link, `expires_at` its end."""
-
-    id: str
-    url: str
-    sha256: str
-    bytes: int
-    width: int
-    height: int
-    format: ImageFormat
-    expires_at: int
-
-
-class JobView(msgspec.Struct, frozen=True, kw_only=True):
-    """A job; times in unix seconds, `size` measured once there is a picture."""
-
-    object: str = "image.job"
-    id: str
-    status: str
-    stage: str | None
-    request_id: str
-    model: str
-    n_index: int
-    created_at: int
-    started_at: int | None
-    completed_at: int | None
-    deadline_at: int
-    size: str
-    size_plan: str
-    price_micros: int
-    attempts: int
-    image: JobImage | None
-    error: dict[str, Any] | None
-    usage: dict[str, Any] | None
+LIMIT, LIMIT_MAX = 20, 100
+QUERY = (
+    "status",
+    "model",
+    "request_id",
+    "batch_id",
+    "created_after",
+    "created_before",
+    "after",
+    "limit",
+    "order",
+)
+_NO_STORE = (b"cache-control", b"no-store")
+_UNIX_DIGITS = 11
+_BODY_MAX = 4096
 
 
 async def job(exchange: Exchange) -> None:
-    """Answer GET /v1/jobs/{id}."""
+    """Answer GET /v1/jobs/{id}, with `wait` once the job has ended or so many seconds passed."""
     identity = await authenticate(exchange)
-    found = await exchange.services.gateway.job(identity.customer_id, exchange.path_param("id"))
-    await exchange.respond_json(job_view(exchange, found))
+    gateway = exchange.services.gateway
+    query = exchange.query()
+    _check_names(query, ("wait",))
+    wait_s = _wait_s(query.get("wait"), exchange.services.config.server.max_wait_s)
+    found = await gateway.job(identity.customer_id, exchange.path_param("id"))
+    if wait_s and not found.state.terminal:
+        async with exchange.watched():
+            found = await exchange.until_gone(gateway.ended_within(found, wait_s))
+    views = await job_views(exchange, [found])
+    headers: Headers = [_NO_STORE, *retry_after(exchange, views)]
+    await exchange.respond_json(views[0], headers=headers)
 
 
-def job_view(exchange: Exchange, found: Job) -> JobView:
-    """Return a job as its owner sees it, with a fresh link."""
-    image = found.image
-    return JobView(
-        id=found.id,
-        status=found.state,
-        stage=found.stage,
-        request_id=found.request_id,
-        model=found.request.channel,
-        n_index=found.n,
-        created_at=found.created_at // 1000,
-        started_at=_seconds(found.started_at),
-        completed_at=_seconds(found.completed_at),
-        deadline_at=found.deadline_at // 1000,
-        size=found.size_plan.size if image is None else f"{image.blob.width}x{image.blob.height}",
-        size_plan=found.size_plan.describe(),
-        price_micros=found.price_micros,
-        attempts=found.attempts,
-        image=None if image is None else _image_view(exchange, image),
-        error=None if found.failure is None else error_object(found.failure),
-        usage=None if found.usage is None else usage_object(found.usage),
+async def jobs(exchange: Exchange) -> None:
+    """Answer GET /v1/jobs."""
+    identity = await authenticate(exchange)
+    query = exchange.query()
+    _check_names(query, QUERY)
+    page = await exchange.services.gateway.job_page(
+        identity.customer_id,
+        _filter(query),
+        after=query.get("after") or None,
+        newest_first=_newest_first(query.get("order")),
+        limit=_limit(query.get("limit")),
+    )
+    views = tuple(await job_views(exchange, page.jobs))
+    listed = JobList(
+        data=views,
+        first_id=views[0].id if views else None,
+        last_id=views[-1].id if views else None,
+        has_more=page.has_more,
+    )
+    await exchange.respond_json(listed, headers=[_NO_STORE])
+
+
+async def cancel(exchange: Exchange) -> None:
+    """Answer POST /v1/jobs/{id}/cancel; of a job that is cancelled already like the first time.
+
+    Raises:
+        Conflict: it has ended otherwise, as OpenAI's batches answer.
+    """
+    identity = await authenticate(exchange)
+    async for _ in read_chunks(exchange, _BODY_MAX):
+        pass  # some clients send an empty object
+    found = await exchange.services.gateway.cancel(identity.customer_id, exchange.path_param("id"))
+    if found.state in (JobState.COMPLETED, JobState.FAILED):
+        raise Conflict(
+            f"The job has ended: it is {found.state}. Only a job that is queued or in progress "
+            "can be cancelled.",
+            code="job_ended",
+            param="id",
+        )
+    views = await job_views(exchange, [found])
+    await exchange.respond_json(views[0], headers=[_NO_STORE])
+
+
+def _check_names(query: Mapping[str, str], known: tuple[str, ...]) -> None:
+    for name in query:
+        if name not in known:
+            raise UnknownParameter(f"Unknown parameter: {name[:64]!r}.", param=name[:64])
+
+
+def _wait_s(text: str | None, most_s: float) -> float:
+    if not text:
+        return 0.0
+    number = _number(text, digits=5)
+    if number is None or number > most_s:
+        raise InvalidValue(f"'wait' is a number of seconds from 0 to {most_s:g}.", param="wait")
+    return float(number)
+
+
+def _filter(query: Mapping[str, str]) -> JobFilter:
+    return JobFilter(
+        states=_states(query.get("status")),
+        channel=query.get("model") or None,
+        request_id=query.get("request_id") or None,
+        batch_id=query.get("batch_id") or None,
+        from_ms=_time_ms(query, "created_after"),
+        to_ms=_time_ms(query, "created_before"),
     )
 
 
-def _image_view(exchange: Exchange, image: ImageRecord) -> JobImage:
-    return JobImage(
-        id=image.id,
-        url=signed_url(exchange, image),
-        sha256=image.blob.digest,
-        bytes=image.blob.bytes,
-        width=image.blob.width,
-        height=image.blob.height,
-        format=image.blob.format,
-        expires_at=exchange.services.clock.now_ms() // 1000 + image.link_ttl_s,
-    )
+def _states(text: str | None) -> tuple[JobState, ...]:
+    if not text:
+        return ()
+    try:
+        return tuple(dict.fromkeys(msgspec.convert(text.split(","), list[JobState])))
+    except msgspec.ValidationError:
+        names = ", ".join(JobState)
+        message = f"'status' is one or more of {names}, with commas between."
+        raise InvalidValue(message, param="status") from None
 
 
-def _seconds(time_ms: int | None) -> int | None:
-    return None if time_ms is None else time_ms // 1000
+def _time_ms(query: Mapping[str, str], name: str) -> int | None:
+    text = query.get(name)
+    if not text:
+        return None
+    number = _number(text, digits=_UNIX_DIGITS)
+    if number is None:
+        raise InvalidValue(f"{name!r} is a time in unix seconds.", param=name)
+    # Jobs know milliseconds, their owners seconds: both bounds include the second they name.
+    return number * 1000 + (999 if name == "created_before" else 0)
+
+
+def _newest_first(text: str | None) -> bool:
+    if text not in (None, "", "asc", "desc"):
+        raise InvalidValue("'order' is asc or desc.", param="order")
+    return text != "asc"
+
+
+def _limit(text: str | None) -> int:
+    if not text:
+        return LIMIT
+    number = _number(text, digits=4)
+    if number is None or not 1 <= number <= LIMIT_MAX:
+        raise InvalidValue(f"'limit' is a number from 1 to {LIMIT_MAX}.", param="limit")
+    return number
+
+
+def _number(text: str, *, digits: int) -> int | None:
+    if not (text.isascii() and text.isdigit() and len(text) <= digits):
+        return None
+    return int(text)

@@ -20,6 +20,8 @@ from safelight.types import MEDIA_TYPES, BlobRef, ImageRecord
 
 _IMAGE_ID = re.compile(r"(?:img_)?[0-9a-zA-Z]{1,64}")
 _ONE_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+REDIRECT_S = 300
+"""How long an address at the object store works that a link leads to."""
 _SAFE: Headers = [
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; sandbox"),
@@ -34,9 +36,7 @@ async def stable_link(exchange: Exchange) -> None:
     image_id = exchange.path_param("id")
     if not _IMAGE_ID.fullmatch(image_id):
         raise _no_image()
-    record = await exchange.services.gateway.image(image_id)
-    if record.customer_id != identity.customer_id:
-        raise _no_image()
+    record = await exchange.services.retention.image(identity.customer_id, image_id)
     location = signed_url(exchange, record).encode()
     await exchange.respond(
         302, b"", headers=[(b"location", location), (b"cache-control", b"no-store")]
@@ -100,6 +100,12 @@ async def _serve(exchange: Exchange, blob: BlobRef) -> None:
         status = 206
         shown = f"bytes {start}-{start + length - 1}/{blob.bytes}"
         headers.append((b"content-range", shown.encode()))
+    if exchange.scope["method"] == "GET" and (elsewhere := await _elsewhere(exchange, blob)):
+        location = (b"location", elsewhere.encode())
+        await exchange.respond(
+            302, b"", headers=[*_SAFE, location, (b"cache-control", b"no-store")]
+        )
+        return
     headers += [
         (b"content-type", MEDIA_TYPES[blob.format].encode()),
         (b"content-length", str(length).encode()),
@@ -109,6 +115,17 @@ async def _serve(exchange: Exchange, blob: BlobRef) -> None:
         await exchange.finish()
         return
     await _send(exchange, blob, status, headers, start=start, length=length)
+
+
+async def _elsewhere(exchange: Exchange, blob: BlobRef) -> str | None:
+    """Return where the store itself gives the picture, if the operator wants callers sent there.
+
+    Signed anew for each call, and for a short while: whoever has the link comes back here.
+    """
+    services = exchange.services
+    if services.config.storage.serve != "redirect":
+        return None
+    return await services.storage.presigned(blob.digest, seconds=REDIRECT_S)
 
 
 async def _send(

@@ -71,6 +71,8 @@ class FilePart:
     path: Path
     is_text: bool
     size: int = 0
+    filename: str = ""
+    """As its sender calls it: for people, never for the disk."""
 
 
 @dataclass(slots=True)
@@ -221,18 +223,20 @@ class FormReader:
         declared = self._headers.get(b"content-type", b"text/plain").lower()
         is_text = b"filename" not in options and declared.startswith(b"text/")
         if self._is_picture(name) or not is_text:
-            self._begin_file(name, is_text=is_text)
+            filename = _text_of(options.get(b"filename", b""))
+            self._begin_file(name, is_text=is_text, filename=filename)
         else:
             self._text_name = name
 
-    def _begin_file(self, name: str, *, is_text: bool) -> None:
+    def _begin_file(self, name: str, *, is_text: bool, filename: str) -> None:
         if len(self._form.files) >= MAX_FILES:
             raise InvalidValue(
                 f"There are more than {MAX_FILES} files; an edit takes at most {MAX_FILES - 1} "
                 "pictures and a mask.",
                 param="image",
             )
-        self._part = FilePart(name=name, path=self._spool.new(), is_text=is_text)
+        path = self._spool.new()
+        self._part = FilePart(name=name, path=path, is_text=is_text, filename=filename)
         self._file = self._part.path.open("xb")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:

@@ -13,13 +13,30 @@ from typing import Any, NamedTuple
 import msgspec
 
 import safelight
+from safelight.api.batches import BatchBody, BatchList, BatchView
 from safelight.api.billing import StatementList
 from safelight.api.chat_wire import ChatBody
+from safelight.api.events import JobEvent
 from safelight.api.exchange import Exchange
-from safelight.api.jobs import JobView
+from safelight.api.files import FileDeleted, FileForm, FileList, FileView
+from safelight.api.job_views import JobImage, JobList, JobView, RequestView
+from safelight.api.jobs import QUERY as JOBS_QUERY
 from safelight.api.meta import ModelList, ModelView, QuoteView, SizeList
 from safelight.api.receipts import ReceiptView
+from safelight.api.retention import Deleted
 from safelight.api.timing import DEADLINE_FORMS, DEADLINE_HEADER
+from safelight.api.webhooks import QUERY as DELIVERIES_QUERY
+from safelight.api.webhooks import (
+    DeliveryList,
+    DeliveryView,
+    RotateBody,
+    SecretView,
+    WebhookBody,
+    WebhookChange,
+    WebhookDeleted,
+    WebhookList,
+    WebhookView,
+)
 from safelight.api.wire import EditBody, GenerationBody, QuoteBody
 from safelight.types import KeyBalance
 
@@ -32,6 +49,8 @@ class Error(msgspec.Struct, kw_only=True, omit_defaults=True):
     param: str | None
     code: str | None
     moderation_details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    job_id: str | msgspec.UnsetType = msgspec.UNSET
+    """Of the job that this is the last word on, or that goes on."""
 
 
 class ErrorBody(msgspec.Struct, kw_only=True):
@@ -134,6 +153,7 @@ class _Operation(NamedTuple):
     body: type[msgspec.Struct] | None = None
     public: bool = False
     query: tuple[str, ...] = ()
+    status: str = "200"
     streams: bool = False
     """Makes pictures: answers as a stream, too, and can be retried under an Idempotency-Key."""
 
@@ -141,6 +161,7 @@ class _Operation(NamedTuple):
 _IMAGE = "image/*"
 _REDIRECT = "redirect"
 _DOCUMENT = "document"
+_BYTES = "bytes"
 
 OPERATIONS: tuple[_Operation, ...] = (
     _Operation(
@@ -159,12 +180,70 @@ OPERATIONS: tuple[_Operation, ...] = (
     _Operation("get", "/v1/models/{id}", "Show a channel.", ModelView),
     _Operation("get", "/v1/sizes", "List sizes, plans and prices.", SizeList, query=("model",)),
     _Operation("post", "/v1/quote", "Tell price and size plan; free.", QuoteView, QuoteBody),
-    _Operation("get", "/v1/jobs/{id}", "Show a job.", JobView),
+    _Operation("get", "/v1/jobs", "List your jobs, newest first.", JobList, query=JOBS_QUERY),
+    _Operation(
+        "get", "/v1/jobs/{id}",
+        "Show a job, at once or when it has ended; as a WebSocket, tell what happens to it.",
+        JobView, query=("wait",),
+    ),
+    _Operation("post", "/v1/jobs/{id}/cancel", "Cancel a job that has not ended.", JobView),
+    _Operation(
+        "get", "/v1/jobs/{id}/events", "Tell what happens to a job until it ends.", JobEvent,
+        query=("after",),
+    ),
     _Operation(
         "get", "/v1/jobs/{id}/receipt", "Show a job's money, picture and attempts.", ReceiptView
     ),
+    _Operation("post", "/v1/files", "Upload a file.", FileView, FileForm),
+    _Operation(
+        "get", "/v1/files", "List your files.", FileList,
+        query=("purpose", "order", "after", "limit"),
+    ),
+    _Operation("get", "/v1/files/{id}", "Show a file.", FileView),
+    _Operation("delete", "/v1/files/{id}", "Delete a file.", FileDeleted),
+    _Operation("get", "/v1/files/{id}/content", "Fetch what is in a file.", _BYTES),
+    _Operation("post", "/v1/batches", "Order what a file says.", BatchView, BatchBody),
+    _Operation(
+        "get", "/v1/batches", "List your batches, newest first.", BatchList,
+        query=("after", "limit"),
+    ),
+    _Operation("get", "/v1/batches/{id}", "Show a batch.", BatchView),
+    _Operation("post", "/v1/batches/{id}/cancel", "Let nothing more of it begin.", BatchView),
     _Operation("get", "/v1/images/{id}", "Go to a fresh link of your picture.", _REDIRECT),
+    _Operation("delete", "/v1/images/{id}", "Delete your picture; its line stays.", Deleted),
+    _Operation("post", "/v1/images/{id}/pin", "Keep your picture.", JobImage),
+    _Operation("post", "/v1/images/{id}/unpin", "Let your picture expire again.", JobImage),
     _Operation("get", "/i/{file}", "Fetch a picture by its signed link.", _IMAGE, public=True),
+    _Operation("get", "/v1/webhooks", "List the webhooks that the key may see.", WebhookList),
+    _Operation(
+        "post", "/v1/webhooks", "Register an address; shows its secret.", WebhookView, WebhookBody,
+        status="201",
+    ),
+    _Operation(
+        "get", "/v1/webhooks/secret", "Show what signs to addresses in orders.", SecretView
+    ),
+    _Operation(
+        "post", "/v1/webhooks/secret/rotate", "Let a new one sign.", SecretView, RotateBody,
+    ),
+    _Operation(
+        "get", "/v1/webhooks/deliveries", "List all messages, newest first.", DeliveryList,
+        query=DELIVERIES_QUERY,
+    ),
+    _Operation(
+        "post", "/v1/webhooks/deliveries/{id}/redeliver", "Send a message again.", DeliveryView,
+        status="202",
+    ),
+    _Operation("get", "/v1/webhooks/{id}", "Show a webhook.", WebhookView),
+    _Operation("patch", "/v1/webhooks/{id}", "Change a webhook.", WebhookView, WebhookChange),
+    _Operation("delete", "/v1/webhooks/{id}", "Remove a webhook.", WebhookDeleted),
+    _Operation(
+        "post", "/v1/webhooks/{id}/rotate", "Let a new secret sign.", WebhookView, RotateBody
+    ),
+    _Operation("post", "/v1/webhooks/{id}/test", "Send a test and tell how it went.", DeliveryView),
+    _Operation(
+        "get", "/v1/webhooks/{id}/deliveries", "List a webhook's messages.", DeliveryList,
+        query=DELIVERIES_QUERY,
+    ),
     _Operation("get", "/v1/billing/balance", "Show the balance and the key's budgets.", KeyBalance),
     _Operation(
         "get", "/v1/billing/statement", "List every charge and every free failure.", StatementList,
@@ -190,6 +269,13 @@ _DEADLINE = {
     "description": f"Until when the picture is of use: {DEADLINE_FORMS}. Later the job ends free.",
     "schema": {"type": "string", "examples": ["30", "1.5s", "500ms", "2027-01-15T08:00:00Z"]},
 }
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": "respond-async: answer 202 with the job at once (RFC 7240).",
+    "schema": {"type": "string", "examples": ["respond-async"]},
+}
 _FILE = {"type": "string", "format": "binary"}
 _ERRORS = {
     "400": "The request is wrong; `error.param` names the parameter.",
@@ -205,9 +291,7 @@ _ERRORS = {
     "429": "Nothing is free now, or the key asks faster than it may; see Retry-After.",
     "431": "The request line and headers are too long.",
     "500": "A fault of the gateway; `x-request-id` finds it in its log.",
-    "502": "Every upstream attempt failed; nothing was charged.",
-    "503": "Nobody can serve this now; nothing was charged.",
-    "504": "Out of time, or of the caller's patience; a retry joins the job if it still runs.",
+    "503": "All attempts failed, nobody serves this now, or out of time; a retry joins a live job.",
 }
 
 
@@ -222,7 +306,7 @@ def openapi_json() -> bytes:
     structs = {
         kind
         for operation in OPERATIONS
-        for kind in (operation.answer, operation.body, ErrorBody)
+        for kind in (operation.answer, operation.body, ErrorBody, RequestView)
         if isinstance(kind, type)
     }
     ordered = sorted(structs, key=lambda kind: kind.__name__)
@@ -263,7 +347,7 @@ def _describe(operation: _Operation) -> dict[str, Any]:
         for name in operation.query
     ]
     if operation.streams:
-        params += [_IDEMPOTENCY_KEY, _DEADLINE]
+        params += [_IDEMPOTENCY_KEY, _DEADLINE, _PREFER]
     if operation.answer == _IMAGE:
         params += [
             {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
@@ -285,6 +369,8 @@ def _describe(operation: _Operation) -> dict[str, Any]:
 
 def _body_content(body: type[msgspec.Struct]) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": {"schema": _ref(body)}}
+    if body is FileForm:
+        return {"multipart/form-data": {"schema": _ref(body)}}
     if body is EditBody:
         content["multipart/form-data"] = {
             "schema": {
@@ -312,6 +398,9 @@ def _success(operation: _Operation) -> dict[str, Any]:
             "206": {"description": "The range of it that was asked for.", "content": picture},
             "304": {"description": "The picture has not changed."},
         }
+    if operation.answer == _BYTES:
+        file = {"application/octet-stream": {"schema": _FILE}}
+        return {"200": {"description": "The file.", "content": file}}
     if isinstance(operation.answer, str):
         schema: dict[str, Any] = {"type": "object"}
     else:
@@ -321,7 +410,28 @@ def _success(operation: _Operation) -> dict[str, Any]:
         content["text/event-stream"] = {"schema": {"type": "string"}}
     if operation.answer is StatementList:
         content["text/csv"] = {"schema": {"type": "string"}}
-    return {"200": {"description": "Success.", "content": content}}
+    if operation.answer is JobEvent:
+        content = {"text/event-stream": {"schema": _ref(JobEvent)}}
+        done = {"description": "The event named in Last-Event-ID was the last one."}
+        return {"200": {"description": "Success.", "content": content}, "204": done}
+    found = {operation.status: {"description": "Success.", "content": content}}
+    return {**found, **_ACCEPTED} if operation.streams else found
+
+
+def _ref(kind: type[msgspec.Struct]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{kind.__name__}"}
+
+
+_ACCEPTED = {
+    "202": {
+        "description": "Nobody waits: the job, or with n above 1 the request with its jobs.",
+        "content": {"application/json": {"schema": {"anyOf": [_ref(JobView), _ref(RequestView)]}}},
+        "headers": {
+            name: {"schema": {"type": "string"}}
+            for name in ("Location", "Retry-After", "Preference-Applied")
+        },
+    }
+}
 
 
 def _failures(operation: _Operation) -> dict[str, Any]:
@@ -332,6 +442,8 @@ def _failures(operation: _Operation) -> dict[str, Any]:
         statuses = {**statuses, "401": _ERRORS["401"]}
     if operation.answer == _IMAGE:
         statuses = {**statuses, "416": "The range starts behind the end; see Content-Range."}
+    if operation.path.endswith("/cancel"):
+        statuses = {**statuses, "409": "It has ended already."}
     if operation.path == "/readyz":
         statuses = {**statuses, "503": _ERRORS["503"]}
     content = {"application/json": {"schema": _ref(ErrorBody)}}
@@ -339,7 +451,3 @@ def _failures(operation: _Operation) -> dict[str, Any]:
         status: {"description": text, "content": content}
         for status, text in sorted(statuses.items())
     }
-
-
-def _ref(kind: type[msgspec.Struct]) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{kind.__name__}"}

@@ -15,6 +15,7 @@ import msgspec
 import pybase64
 
 from safelight.api.exchange import Exchange
+from safelight.storage import BlobStore
 from safelight.types import BlobRef
 
 Picture = BlobRef | Path
@@ -76,16 +77,26 @@ async def write_segments(exchange: Exchange, segments: list[Segment]) -> None:
         StorageError: a picture cannot be read; the answer is then cut short.
         ClientGone: the caller has hung up.
     """
+    async for piece in pieces_of(exchange.services.storage, segments):
+        await exchange.write(piece)
+
+
+async def pieces_of(storage: BlobStore, segments: list[Segment]) -> AsyncIterator[bytes]:
+    """Yield the bytes of the segments, pictures as base64.
+
+    Raises:
+        StorageError: a picture cannot be read.
+    """
     for segment in segments:
         if isinstance(segment, bytes):
-            await exchange.write(segment)
+            yield segment
             continue
         if isinstance(segment, BlobRef):
-            chunks = exchange.services.storage.read(segment.digest, length=segment.bytes)
+            chunks = storage.read(segment.digest, length=segment.bytes)
         else:
             chunks = _file_chunks(segment)
         async for text in _base64(chunks):
-            await exchange.write(text)
+            yield text
 
 
 async def _base64(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -22,8 +22,19 @@ _RETRY_AFTER_MAX_S = 60
 """Older SDKs ignore a longer Retry-After (openai < 2.52)."""
 
 
-def error_object(problem: Problem) -> dict[str, object]:
-    """Return the `error` object (OpenAI's `Error` schema; `moderation_details` where known)."""
+def wire_status(problem: Problem) -> int:
+    """Return the status to answer: never 502 or 504, whose bodies CDNs replace by their own pages.
+
+    Failures that an earlier release stored may have one of them.
+    """
+    return 503 if problem.status in (502, 504) else problem.status
+
+
+def error_object(problem: Problem, *, job_id: str | None = None) -> dict[str, object]:
+    """Return the `error` object (OpenAI's `Error` schema; `moderation_details` where known).
+
+    `job_id` is added where the error is the word on a job: headers are lost on many ways.
+    """
     found: dict[str, object] = {
         "message": problem.message,
         "type": problem.type,
@@ -32,12 +43,14 @@ def error_object(problem: Problem) -> dict[str, object]:
     }
     if problem.moderation_details is not None:
         found["moderation_details"] = problem.moderation_details
+    if job_id is not None:
+        found["job_id"] = job_id
     return found
 
 
-def error_body(problem: Problem) -> bytes:
+def error_body(problem: Problem, *, job_id: str | None = None) -> bytes:
     """Return the whole JSON body of an error answer."""
-    return msgspec.json.encode({"error": error_object(problem)})
+    return msgspec.json.encode({"error": error_object(problem, job_id=job_id)})
 
 
 def error_headers(problem: Problem) -> Headers:

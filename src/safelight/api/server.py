@@ -1,8 +1,8 @@
 """uvicorn as this gateway runs it: its settings, and the deadlines and limits that it lacks.
 
 Owns the receipt of request heads: uvicorn waits for them for ever, reads them however long they
-are, and answers a malformed one in plain text. Also cuts callers that stop reading. The serve
-loop is `app`'s.
+are, and answers a malformed one in plain text. Also cuts callers that stop reading. WebSockets'
+limits are `socket_server`'s, the serve loop is `app`'s.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from safelight.api.problems import error_body, error_headers
+from safelight.api.socket_server import MESSAGE_MAX_BYTES, PING_S, GuardedSocket
+from safelight.api.sockets import SOCKET_PATH
 from safelight.config import Config
 from safelight.errors import HeadTooLarge, InvalidRequest, RequestTimeout, SafelightError
 
@@ -100,7 +102,21 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refuse(InvalidRequest("This is no valid HTTP request.", code="invalid_http"))
 
     def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: a request for a WebSocket is answered like any other (RFC 9110, 7.8)."""
+        """Say nothing: another upgrade is not heeded, and the request answered (RFC 9110, 7.8)."""
+
+    def _should_upgrade(self) -> bool:
+        """Return whether this is a WebSocket's handshake at a path where there is one.
+
+        Anything else that asks for one is answered like any other request.
+        """
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        names = {name for name, _ in self.headers}
+        return (
+            self.parser.get_method() == b"GET"
+            and SOCKET_PATH.fullmatch(path) is not None
+            and b"sec-websocket-key" in names
+            and super()._should_upgrade()
+        )
 
     def _answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -172,13 +188,21 @@ def uvicorn_config(
         header_timeout_s = config.server.header_timeout_s
         write_stall_s = stall_s
 
+    class Socket(GuardedSocket):
+        write_stall_s = stall_s
+
     return uvicorn.Config(
         app,
         host=config.server.host,
         port=config.server.port,
         loop="uvloop",
         http=Protocol,
-        ws="none",
+        ws=Socket,
+        ws_max_size=MESSAGE_MAX_BYTES,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        # What is told is short; inflating what clients send would be theirs to choose.
+        ws_per_message_deflate=False,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -28,6 +29,8 @@ from safelight.errors import SafelightError
 from safelight.gateway.orders import Event, JobEnded, Order, PartialImage
 from safelight.types import Job, Operation, Usage
 
+T = TypeVar("T")
+
 KEEP_ALIVE = b": keep-alive\n\n"
 SSE_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -38,15 +41,15 @@ _MAGIC = ((b"\x89PNG", "png"), (b"\xff\xd8\xff", "jpeg"), (b"RIFF", "webp"))
 
 
 async def paced(
-    exchange: Exchange, events: AsyncIterator[Event], *, first_s: float, every_s: float
-) -> AsyncGenerator[Event | None, None]:
+    exchange: Exchange, events: AsyncIterator[T], *, first_s: float, every_s: float
+) -> AsyncGenerator[T | None, None]:
     """Yield the events, and None after every silence of `first_s`, then `every_s`.
 
     Raises:
         ClientGone: the caller has hung up; noticed while waiting.
     """
     wait_s = first_s
-    pending: asyncio.Task[Event | None] | None = None
+    pending: asyncio.Task[T | None] | None = None
     try:
         while True:
             pending = pending or asyncio.create_task(_next(events))
@@ -65,7 +68,7 @@ async def paced(
             await settled(pending)
 
 
-async def _next(events: AsyncIterator[Event]) -> Event | None:
+async def _next(events: AsyncIterator[T]) -> T | None:
     return await anext(events, None)
 
 
@@ -94,13 +97,10 @@ class ImageStream:
 
         Raises:
             ClientGone: the caller hung up.
-            SafelightError: the jobs could not be watched to their end; nothing was written.
         """
         try:
             await self._forward()
         except SafelightError as error:
-            if not self.exchange.started:
-                raise
             await self._fail(error)
             return False
         if self.completed:
@@ -140,7 +140,7 @@ class ImageStream:
 
     async def _partial(self, event: PartialImage) -> None:
         job = next(job for job in self.order.jobs if job.id == event.job_id)
-        picture_format = await asyncio.to_thread(_sniff, event.path)
+        picture_format = await asyncio.to_thread(format_of, event.path)
         fields = {
             "partial_image_index": event.index,
             "created_at": self.exchange.services.clock.now_ms() // 1000,
@@ -176,16 +176,19 @@ class ImageStream:
         await write_segments(self.exchange, frame(name, weaver.weave(payload)))
 
     async def _fail(self, problem: Problem) -> None:
+        job_id = (self.failed or self.order.jobs)[0].id
         if not self.exchange.started:
             headers = order_headers(self.order, self.failed or self.order.jobs, price_micros=0)
-            await self.exchange.fail(problem, headers=headers)
+            await self.exchange.fail(problem, headers=headers, job_id=job_id)
             return
-        payload = {"type": "error", "error": error_object(problem), "sequence_number": 0}
+        error = error_object(problem, job_id=job_id)
+        payload = {"type": "error", "error": error, "sequence_number": 0}
         await write_segments(self.exchange, frame("error", [msgspec.json.encode(payload)]))
         await self.exchange.finish()
 
 
-def _sniff(path: Path) -> str | None:
+def format_of(path: Path) -> str | None:
+    """Return what a partial image is, by its first bytes."""
     with path.open("rb") as file:
         head = file.read(12)
     return next((name for magic, name in _MAGIC if head.startswith(magic)), None)

@@ -32,6 +32,27 @@ Prompt = Annotated[
 Model = Annotated[
     str, Meta(min_length=1, max_length=256, description="A channel of GET /v1/models.")
 ]
+PRIORITY_MAX = 1000
+DELAY_MAX_S = 7 * 86_400
+UNIX_MAX_S = 100_000_000_000
+
+# The fields of an order that nobody waits for, the same on every route that makes pictures.
+Async = Annotated[
+    bool,
+    Meta(description="Answer 202 with the job at once, as with the header Prefer: respond-async."),
+]
+Priority = Annotated[
+    int,
+    Meta(ge=1, le=PRIORITY_MAX, description="Among your waiting jobs the lowest first; 100."),
+]
+NotBefore = Annotated[
+    int, Meta(ge=0, lt=UNIX_MAX_S, description="When the job may begin, unix seconds.")
+]
+Delay = Annotated[float, Meta(ge=0, le=DELAY_MAX_S, description="Seconds until the job may begin.")]
+WebhookUrl = Annotated[
+    str, Meta(max_length=2048, description="Whom to tell about the end of each job.")
+]
+Persist = Annotated[bool, Meta(description="Carry the pictures to the customer's own bucket, too.")]
 
 
 class _Options(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -62,6 +83,12 @@ class _Options(msgspec.Struct, kw_only=True, omit_defaults=True):
     ) = None
     user: Annotated[str, Meta(max_length=512)] | None = None
     safety_identifier: Annotated[str, Meta(max_length=512)] | None = None
+    async_: Async | None = msgspec.field(default=None, name="async")
+    priority: Priority | None = None
+    not_before: NotBefore | None = None
+    delay_s: Delay | None = None
+    webhook_url: WebhookUrl | None = None
+    persist: Persist | None = None
 
 
 class GenerationBody(_Options, kw_only=True):
@@ -125,7 +152,8 @@ _ROUTING = frozenset(
 )
 _JSON_WORDS = {"str": "string", "int": "integer", "bool": "boolean", "float": "number"}
 _FORM_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
-_INTEGER = re.compile(r"-?[0-9]{1,9}")
+_INTEGER = re.compile(r"-?[0-9]{1,11}")
+_DECIMAL = re.compile(r"-?[0-9]{1,11}(?:\.[0-9]{1,9})?")
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>\w+)`")
 
@@ -167,7 +195,7 @@ def parse_fields(fields: Mapping[str, Any], shape: type[Body]) -> Body:
     """
     if shape is GenerationBody:
         _check_no_edit(fields)
-    check_names(fields, shape.__struct_fields__)
+    check_names(fields, shape.__struct_encode_fields__)
     try:
         return msgspec.convert(fields, shape)
     except msgspec.ValidationError as error:
@@ -182,8 +210,8 @@ def coerce_form(texts: list[tuple[str, str]], shape: type[Body]) -> dict[str, An
         InvalidValue: a field came twice.
     """
     # Names first: of `extra[a]` and `extra[b]` the caller must hear that there is no `extra`.
-    check_names([_field_name(raw_name) for raw_name, _ in texts], shape.__struct_fields__)
-    hints = get_type_hints(shape, include_extras=False)
+    check_names([_field_name(raw_name) for raw_name, _ in texts], shape.__struct_encode_fields__)
+    hints = _hints(shape)
     fields: dict[str, Any] = {}
     for raw_name, text in texts:
         name = _field_name(raw_name)
@@ -193,11 +221,20 @@ def coerce_form(texts: list[tuple[str, str]], shape: type[Body]) -> dict[str, An
         value: Any = text
         if int in kinds and _INTEGER.fullmatch(text.strip()):
             value = int(text)
+        elif float in kinds and _DECIMAL.fullmatch(text.strip()):
+            value = float(text)
         elif bool in kinds:
             value = _FORM_BOOLEANS.get(text.strip().lower(), text)
         if value != "" or name == "prompt":
             fields[name] = value
     return fields
+
+
+def _hints(shape: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the types of a body's fields by their names on the wire."""
+    hints = get_type_hints(shape, include_extras=False)
+    names = zip(shape.__struct_fields__, shape.__struct_encode_fields__, strict=True)
+    return {on_wire: hints[name] for name, on_wire in names}
 
 
 def _field_name(raw_name: str) -> str:
@@ -206,8 +243,8 @@ def _field_name(raw_name: str) -> str:
 
 def _check_no_edit(fields: Mapping[str, Any]) -> None:
     """Send who gives a generation the parameters of an edit to the other route."""
-    generation = set(GenerationBody.__struct_fields__)
-    for name in EditBody.__struct_fields__:
+    generation = set(GenerationBody.__struct_encode_fields__)
+    for name in EditBody.__struct_encode_fields__:
         if name in fields and name not in generation:
             raise UnsupportedParameter(
                 f"{name!r} belongs to edits. Send this request to /v1/images/edits, or leave "
@@ -263,10 +300,12 @@ def image_request(
     size: str,
     inputs: tuple[BlobRef, ...] = (),
     mask: BlobRef | None = None,
+    watched: bool = False,
 ) -> ImageRequest:
     """Return a body as the order it means.
 
-    Partial images count only in a stream, so that a retry without one is the same order.
+    Partial images count only where somebody can see them, in a stream or beside a job that nobody
+    waits for, so that a retry without one is the same order.
 
     Args:
         body: as parsed.
@@ -274,6 +313,7 @@ def image_request(
         size: the body's size in canonical form.
         inputs: the pictures of an edit, in order.
         mask: the mask of an edit.
+        watched: whether its jobs can be watched while nobody waits for the answer.
     """
     return ImageRequest(
         operation=operation,
@@ -289,6 +329,6 @@ def image_request(
         inputs=inputs,
         mask=mask,
         n=1 if body.n is None else body.n,
-        partial_images=(body.partial_images or 0) if body.stream else 0,
+        partial_images=(body.partial_images or 0) if body.stream or watched else 0,
         user=body.safety_identifier or body.user,
     )

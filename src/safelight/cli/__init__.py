@@ -18,21 +18,27 @@ from safelight import __version__
 from safelight.cli import (
     accounts,
     backup,
+    batch,
     bench,
     credit,
     demo,
     edit,
     export,
     generate,
+    images,
     keys,
     migrate,
     output,
     receipt,
     reconcile,
+    refund,
     serve,
     sizes,
     statement,
+    storage,
     verify,
+    webhooks,
+    worker,
 )
 from safelight.cli.errors import EXIT_CODE_MEANINGS, CliError, ExitCode
 from safelight.cli.services import Services
@@ -81,20 +87,26 @@ def build() -> typer.Typer:
     program.callback()(_root)
     running, pictures, money = "Run", "Make pictures", "Keys and money"
     program.command(rich_help_panel=running)(serve.serve)
+    program.command(rich_help_panel=running)(worker.worker)
     program.command(rich_help_panel=running)(demo.demo)
     program.command(rich_help_panel=running)(accounts.accounts)
     program.command(rich_help_panel=running)(migrate.migrate)
     program.command(rich_help_panel=running)(backup.backup)
     program.command(rich_help_panel=running)(backup.restore)
+    program.add_typer(storage.storage, name="storage", rich_help_panel=running)
+    program.add_typer(images.images, name="images", rich_help_panel=running)
     program.add_typer(bench.benches, name="bench", rich_help_panel=running)
     program.command(rich_help_panel=pictures)(generate.generate)
     program.command(rich_help_panel=pictures)(edit.edit)
     program.command(rich_help_panel=pictures)(sizes.sizes)
+    program.add_typer(batch.batch, name="batch", rich_help_panel=pictures)
+    program.add_typer(webhooks.webhooks, name="webhooks", rich_help_panel=pictures)
     program.add_typer(keys.keys, name="keys", rich_help_panel=money)
     # An amount such as -5.00 is an argument, not options named 5, . and 0.
     program.command(rich_help_panel=money, context_settings={"ignore_unknown_options": True})(
         credit.credit
     )
+    program.command(rich_help_panel=money)(refund.refund)
     program.command(rich_help_panel=money)(statement.statement)
     program.command(rich_help_panel=money)(receipt.receipt)
     program.command(rich_help_panel=money)(export.export)

@@ -56,6 +56,7 @@ def backup(
                 ("database", f"{kept.database_bytes:,} bytes"),
                 ("pictures", f"{kept.pictures:,}, {kept.picture_bytes:,} bytes"),
                 ("new here", f"{kept.copied:,} files"),
+                *([("pictures stay in", kept.store)] if kept.store else []),
                 *((name, f"{count:,}") for name, count in kept.rows.items() if count),
             ]
         )

@@ -156,7 +156,8 @@ def _exit_code(status: int | None, code: object) -> ExitCode:
         return ExitCode.MODERATION
     if status == 402 or code in ("insufficient_balance", "budget_exceeded"):
         return ExitCode.NO_BALANCE
-    if status in (408, 504) or code == "deadline_exceeded":
+    # 504 is what a proxy on the way says; the gateway itself never does.
+    if status in (408, 504) or code in ("deadline_exceeded", "upstream_timeout"):
         return ExitCode.TIMEOUT
     return ExitCode.REFUSED
 

@@ -157,6 +157,41 @@ def limit(  # noqa: PLR0913, PLR0917  (the options of the command)
     output.print_facts([(name, value or "-") for name, value in facts])
 
 
+@keys.command("set")
+def set_options(
+    context: typer.Context,
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="From `safelight keys list`.")],
+    *,
+    keep_alive: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-alive/--no-keep-alive",
+            help="Begin plain answers with white space while the picture is made, so that no "
+            "proxy cuts them; an error then comes under status 200.",
+            show_default=False,
+        ),
+    ] = None,
+    data: options.Data = Path("data"),
+    as_json: options.Json = False,
+) -> None:
+    """Change how a key is answered; what is not named stays."""
+    if keep_alive is None:
+        raise CliError("nothing to change; name an option", exit_code=ExitCode.USAGE)
+    services = services_of(context)
+    require_books(data)
+
+    async def work() -> bool:
+        async with services.open_office(data) as office:
+            return await office.set_keep_alive(key_id, on=keep_alive)
+
+    if not asyncio.run(work()):
+        raise _unknown(key_id)
+    if as_json:
+        output.print_json({"id": key_id, "keep_alive": keep_alive})
+    else:
+        typer.echo(f"{key_id} is answered {'with' if keep_alive else 'without'} white space.")
+
+
 @keys.command()
 def revoke(
     context: typer.Context,
@@ -211,6 +246,7 @@ def _as_json(key: KeyInfo) -> dict[str, Any]:
         "available_micros": key.balance_micros,
         "frozen_at": None if key.frozen_at is None else key.frozen_at // 1000,
         "credit_line_micros": key.credit_line_micros,
+        "keep_alive": key.keep_alive,
         **key_limits.as_json(key),
     }
 

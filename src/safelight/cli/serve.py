@@ -15,7 +15,8 @@ from safelight.cli.services import ServerInfo, services_of
 from safelight.config import Config
 from safelight.money import micros_to_dollars
 
-_DEFAULT_FILE = Path("safelight.toml")
+DEFAULT_FILE = Path("safelight.toml")
+"""The configuration that is taken from the present folder."""
 
 
 def serve(
@@ -37,7 +38,7 @@ def serve(
     first start makes a customer with credit and prints the key once.
     """
     services = services_of(context)
-    path = config or (_DEFAULT_FILE if _DEFAULT_FILE.is_file() else None)
+    path = config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     settings = _overridden(services.load_config(path, data), host, port)
     code = services.serve(settings, _announce_json if as_json else _announce)
     if code:

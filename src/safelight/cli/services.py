@@ -104,6 +104,10 @@ class KeyInfo(Protocol):
         """How many jobs it may have open: None by the configuration, 0 without a limit."""
 
     @property
+    def keep_alive(self) -> bool:
+        """Whether plain answers to it may begin with white space."""
+
+    @property
     def budgets(self) -> Sequence[BudgetState]:
         """What it may spend in which period."""
 
@@ -138,6 +142,10 @@ class Office(Protocol):
         """Return all keys."""
         ...
 
+    async def set_keep_alive(self, key_id: str, *, on: bool) -> bool:
+        """Let plain answers to a key begin with white space, or not; False: no such key in use."""
+        ...
+
     async def revoke_key(self, key_id: str) -> bool:
         """End a key at once; False when there is no such key in use."""
         ...
@@ -154,6 +162,7 @@ class Office(Protocol):
 
 OpenOffice = Callable[[Path], AbstractAsyncContextManager[Office]]
 Serve = Callable[[Config, Callable[[ServerInfo], None]], int]
+Work = Callable[[Config, int | None, Callable[[ServerInfo], None]], int]
 LoadConfig = Callable[[Path | None, Path], Config]
 
 
@@ -167,6 +176,12 @@ def _serve(config: Config, on_ready: Callable[[ServerInfo], None]) -> int:
     from safelight import serving  # noqa: PLC0415 - see the module docstring
 
     return serving.serve(config, on_ready=on_ready)
+
+
+def _work(config: Config, port: int | None, on_ready: Callable[[ServerInfo], None]) -> int:
+    from safelight import serving  # noqa: PLC0415 - see the module docstring
+
+    return serving.work(config, port=port, on_ready=on_ready)
 
 
 def _load_config(path: Path | None, data_dir: Path) -> Config:
@@ -183,6 +198,7 @@ class Services:
 
     open_office: OpenOffice = _open_office
     serve: Serve = _serve
+    work: Work = _work
     load_config: LoadConfig = _load_config
     patience: Callable[[float], Patience] = Patience
 

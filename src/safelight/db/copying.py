@@ -42,12 +42,27 @@ COPIED = (
     Table("job", ("id",)),
     Table("attempt", ("job_id", "epoch", "k")),
     Table("image", ("id",)),
+    Table("file", ("id",)),
+    Table("batch", ("id",)),
+    Table("batch_line", ("batch_id", "line")),
+    Table("webhook", ("id",)),
+    Table("webhook_secret", ("customer_id",)),
+    Table("webhook_order", ("request_id",)),
+    Table("webhook_delivery", ("id",)),
+    Table("request_input", ("request_id", "digest")),
+    Table("blob_removal", ("digest",)),
+    Table("destination", ("customer_id",)),
+    Table("persist_wish", ("request_id",)),
+    Table("persisting", ("image_id",)),
+    Table("installation", ("only_one",)),
     Table("limiter", ("name",)),
     Table("finding", ("customer_id", "mark")),
 )
 """Rows that others refer to come first; a settle or release comes after its reserve by `seq`."""
 
-LEFT_BEHIND = frozenset({"account_state", "commit_mark", "migration", "process", "verification"})
+LEFT_BEHIND = frozenset(
+    {"account_state", "commit_mark", "migration", "process", "round", "verification"}
+)
 """What is made anew by the processes that serve the target."""
 
 

@@ -18,7 +18,8 @@ Queue = Literal["jobs", "webhooks", "batches", "storage"]
 
 Handler = Callable[[str], Awaitable[None]]
 """Works on the row of an id, in the server's event loop. What it raises is logged; an engine never
-repeats by itself what has failed: whoever owns the rows looks for those that were left."""
+repeats by itself what has failed: whoever owns the rows looks for those that were left. One that is
+cancelled, because the engine is stopped, is begun again, here or in another process."""
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,18 @@ class Engine(Protocol):
 
     async def start(self) -> None:
         """Begin to call the handlers."""
+        ...
+
+    async def look(self) -> None:
+        """Let what dead processes had begun be begun again; called every few seconds.
+
+        Raises:
+            Unavailable: the engine's database does not answer.
+        """
+        ...
+
+    async def pause(self) -> None:
+        """Begin no more works; those that run go on. Works are still queued."""
         ...
 
     async def stop(self) -> None:

@@ -3,29 +3,35 @@
 Owns all control flow between a parsed request and its answer; knows no HTTP. `acceptance` makes an
 order durable, `joining` decides what is a retry, `running` brings one job to its end, `recovery`
 continues what a dead process left, `reaping` ends what is late, `following` waits for jobs that run
-in another process, `reading` answers questions.
+in another process, `progress` tells step by step what happens to jobs, `reading` answers questions.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from safelight import jobs
-from safelight.config import LimitsConfig
+from safelight.config import LimitsConfig, QueueConfig
 from safelight.db import Transaction
 from safelight.errors import DeadlineExceeded, ShuttingDown, Unavailable
 from safelight.gateway import joining
 from safelight.gateway.acceptance import Acceptance
 from safelight.gateway.calling import Answer
+from safelight.gateway.cancelling import Cancelling
 from safelight.gateway.following import Following
-from safelight.gateway.orders import Caller, Event, Order
+from safelight.gateway.forecast import Forecast
+from safelight.gateway.key_limits import KeyLimits
+from safelight.gateway.orders import Caller, Event, Order, Queued, Standing
 from safelight.gateway.parts import DATABASE_DAMAGED, Parts
 from safelight.gateway.processes import Processes
+from safelight.gateway.progress import Progress, Update
 from safelight.gateway.reading import Reading
+from safelight.gateway.removing import keep_input
 from safelight.gateway.room import Room
 from safelight.gateway.running import Run
 from safelight.gateway.turns import Turns
@@ -40,6 +46,7 @@ log = logging.getLogger("safelight.gateway")
 FIRST_GUESS_S = 20.0
 """How long a picture takes while none has been measured."""
 NO_LIMITS = LimitsConfig()
+QUEUE = QueueConfig()
 NOTE_TRIES = 5
 """How often it is tried, over some seconds, to note that an answer was delivered."""
 COME_AGAIN_MIN_S, COME_AGAIN_MAX_S = 1.0, 60.0
@@ -69,6 +76,7 @@ class Gateway(Reading):
         max_in_flight: most jobs that run at once in this process.
         pepper: secret under which keys are stored.
         limits: of keys that have none of their own.
+        queue: how many jobs may wait in the queue, and for how long.
     """
 
     def __init__(
@@ -81,12 +89,19 @@ class Gateway(Reading):
         min_free_bytes: int,
         max_in_flight: int,
         limits: LimitsConfig = NO_LIMITS,
+        queue: QueueConfig = QUEUE,
     ) -> None:
         super().__init__(parts.db, parts.clock, pepper)
         self._parts = parts
         self._max_file_bytes = max_file_bytes
         self._watch = Watch(parts.spool.clear)
         self._following = Following(parts.db, self._watch)
+        self._progress = Progress(
+            parts.db,
+            parts.clock,
+            self._watch,
+            finish_at=Forecast(parts.pool, parts.clock).finish_at,
+        )
         self._turns = Turns(parts.pool, parts.clock)
         self._room = Room(max_in_flight)
         self._acceptance = Acceptance(
@@ -95,12 +110,17 @@ class Gateway(Reading):
             room=self._room,
             min_free_bytes=min_free_bytes,
             limits=limits,
+            queue=queue,
             start=lambda job: self.start(job, live=True),
+            remind=lambda placed: self.remind(placed),  # noqa: PLW0108  (it is set later)
             expected_s=self.expected_s,
         )
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._ended_elsewhere: dict[str, Job] = {}
+        self.remind: Callable[[Iterable[Job]], object] = _remind_nobody
+        """Has queued jobs looked at; whoever runs the queue puts its own verb here."""
+        self.cancelling = Cancelling(parts, ended=self.ended_elsewhere, unwanted=self._stop_buying)
         self.accepting = False
         self._damaged = False
 
@@ -113,6 +133,16 @@ class Gateway(Reading):
     def running_ids(self) -> frozenset[str]:
         """The jobs that run in this process now."""
         return frozenset(self._runs)
+
+    @property
+    def acceptance(self) -> Acceptance:
+        """What makes orders durable, for those who place many in one transaction."""
+        return self._acceptance
+
+    @property
+    def limits(self) -> KeyLimits:
+        """How fast keys may ask."""
+        return self._acceptance.limits
 
     @property
     def room(self) -> int:
@@ -144,7 +174,7 @@ class Gateway(Reading):
         pixels = self._parts.pixels
         await pixels.check_input(path, max_bytes=self._max_file_bytes, param=param)
         blob = await pixels.describe(path)
-        await self._parts.storage.put(path, blob.digest)
+        await keep_input(self._parts, path, blob.digest)
         return blob
 
     # --- orders ----------------------------------------------------------------------------
@@ -156,15 +186,20 @@ class Gateway(Reading):
         *,
         given: frozenset[str],
         stream: bool = False,
+        queued: Queued | None = None,
     ) -> Order:
         """Accept an order, or join the one it is a retry of. When this returns it is durable.
+
+        With `queued` its jobs wait until a process has room for them; a retry of it joins it as it
+        joins any other.
 
         Raises:
             InvalidRequest: the channel does not serve it.
             InsufficientBalance: nothing was written; also where a budget of the key is too small.
             RateLimited: the key asks too fast, or has too much in flight; nothing was written.
             IdempotencyKeyReused: the key belongs to another body.
-            Unavailable: draining, at the bound of jobs in flight, or the disk is nearly full.
+            Unavailable: draining, at the bound of jobs in flight or in the queue, or the disk is
+                nearly full.
         """
         request = self.check(request, given=given, stream=stream)
         if self._damaged:
@@ -175,7 +210,24 @@ class Gateway(Reading):
             )
         if not self.accepting:
             raise ShuttingDown
-        return await self._acceptance.accept(request, caller)
+        return await self._acceptance.accept(request, caller, queued)
+
+    async def cancel(self, customer_id: str, job_id: str) -> Job:
+        """Cancel a customer's job, and return it as it is then.
+
+        One for which no call is under way ends at once and costs nothing. A call that is out cannot
+        be called back: no further attempt is made, and if its picture comes it is delivered and
+        charged. A job that has ended stays as it is.
+
+        Raises:
+            NotFound: no such job, or another customer's.
+            Unavailable: the database is away; nothing was changed.
+        """
+        return await self.cancelling.cancel(customer_id, job_id)
+
+    def _stop_buying(self, job_id: str) -> None:
+        if job_id in self._runs:
+            self._runs[job_id][0].stop_buying()
 
     def refuse_all(self) -> None:
         """Accept nothing more in this process: its database is damaged. For any thread."""
@@ -264,7 +316,34 @@ class Gateway(Reading):
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
         await self._following.leave()
+        await self._progress.leave()
         return len(left)
+
+    # --- watching --------------------------------------------------------------------------
+
+    def progress(self, job: Job, *, after: str | None = None) -> AsyncGenerator[Update, None]:
+        """Yield what has happened to a job and what happens from now on, until it has ended.
+
+        Args:
+            job: whichever process runs it.
+            after: the name of the last step that the watcher knows; None: it knows nothing.
+
+        Raises:
+            ShuttingDown: this process is leaving; another one tells the rest.
+        """
+        return self._progress.follow(job.id, after=after)
+
+    async def standings(self, found: Sequence[Job]) -> dict[str, Standing]:
+        """Return where jobs stand, by id: their places in the line, and when they will end."""
+        return await self._progress.standings(found)
+
+    async def ended_within(self, job: Job, seconds: float) -> Job:
+        """Return a job when it has ended, or as it stands after so many seconds, or on leaving."""
+        with contextlib.suppress(TimeoutError, ShuttingDown):
+            async with asyncio.timeout(seconds), aclosing(self.progress(job)) as updates:
+                async for _ in updates:
+                    pass
+        return await self.job(job.customer_id, job.id)
 
     # --- waiting ---------------------------------------------------------------------------
 
@@ -393,6 +472,10 @@ class Gateway(Reading):
                 yield event
         except Abandoned:
             raise _leaving(order.jobs[0]) from None
+
+
+def _remind_nobody(placed: Iterable[Job]) -> None:
+    """Leave queued jobs to the sweep of whoever runs the queue."""
 
 
 def _leaving(job: Job) -> ShuttingDown:

@@ -45,6 +45,10 @@ class Blocked(Exception):
         self.seconds = seconds
 
 
+class Unwanted(Exception):
+    """The attempt did not leave: the customer has cancelled the job."""
+
+
 @dataclass
 class _Running:
     lease: Lease
@@ -63,9 +67,10 @@ class Buying(Generic[A]):
         ticket: who waits.
         policy: of the channel.
         deadline: of the job, on the clock's monotonic seconds.
-        attempt: makes one attempt; returns a complete answer, or raises UpstreamError or Blocked.
-            It hands the lease back itself.
+        attempt: makes one attempt; returns a complete answer, or raises UpstreamError, Blocked or
+            Unwanted. It hands the lease back itself.
         rng: draws the pauses between attempts.
+        patient: whether to wait for an account also where the channel makes no further attempts.
     """
 
     def __init__(  # noqa: PLR0913  (everything a purchase depends on, given by name)
@@ -80,6 +85,7 @@ class Buying(Generic[A]):
         deadline: float,
         attempt: Callable[[Lease], Awaitable[A]],
         rng: random.Random,
+        patient: bool = False,
     ) -> None:
         self._pool = pool
         self._turns = turns
@@ -90,6 +96,8 @@ class Buying(Generic[A]):
         self._deadline = deadline
         self._attempt = attempt
         self._rng = rng
+        self._patient = patient or policy.retries
+        self._unwanted = False
         self._running: dict[asyncio.Task[A], _Running] = {}
         self._tried: set[str] = set()
         self._made = 0
@@ -121,6 +129,11 @@ class Buying(Generic[A]):
                 answer = task.result()
             except Blocked:
                 continue
+            except Unwanted:
+                self.stop()
+                if self._running:
+                    continue  # what is out may still come
+                raise Failed(failures.cancelled()) from None
             except UpstreamError as error:
                 await self._after(running.lease, error)
                 continue
@@ -128,6 +141,10 @@ class Buying(Generic[A]):
             self._needless |= running.suspected and bool(self._running)
             self._winner = running.lease
             return answer
+
+    def stop(self) -> None:
+        """Make no further attempt: the customer has cancelled the job."""
+        self._unwanted = True
 
     async def reject(self, lease: Lease | None, error: UpstreamError) -> None:
         """Judge a complete answer that was unusable; return when another attempt may be made.
@@ -179,7 +196,7 @@ class Buying(Generic[A]):
             tried=frozenset(self._tried),
             first=self._waited,
             start_by=self._start_by(),
-            patient=self._policy.retries,
+            patient=self._patient,
         )
         self._waited = True
         return lease
@@ -228,7 +245,9 @@ class Buying(Generic[A]):
                 running.suspect_at = now + LOOK_AGAIN_S
         if not all(running.suspected for running in self._running.values()):
             return
-        if self._made_all() or now > self._start_by() or not self._pool.hedges.allows(now):
+        if self._unwanted or self._made_all() or now > self._start_by():
+            return
+        if not self._pool.hedges.allows(now):
             return
         lease = self._turns.spare(
             self._need,
@@ -256,6 +275,8 @@ class Buying(Generic[A]):
             raise Failed(failures.final_failure(error, retried=self._policy.retries))
         if self._running:
             return  # another attempt is under way; if it looks stalled it gets its second there
+        if self._unwanted:
+            raise Failed(failures.cancelled())
         if not self._worth_another(error) or not self._pay(lease.account.name, error.fault):
             if self._clock.monotonic() >= self._deadline and error.fault is FaultClass.SLOW:
                 raise Failed(failures.out_of_time())

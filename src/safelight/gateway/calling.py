@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from safelight import attempts, costs, limiters
+from safelight import attempts, costs, jobs, limiters
 from safelight.db import Transaction
 from safelight.errors import FaultClass, UpstreamError
-from safelight.gateway.buying import Blocked
+from safelight.gateway.buying import Blocked, Unwanted
 from safelight.gateway.parts import UNTIL_CANCELLED, Parts
 from safelight.gateway.turns import Turns
 from safelight.pool import Lease
@@ -85,6 +85,7 @@ class Calls:
         Raises:
             UpstreamError: the attempt failed.
             Blocked: it did not leave; other processes have used the budget.
+            Unwanted: it did not leave; the customer has cancelled the job.
             Lost: the job is not ours any more.
         """
         job, parts, account = self._job, self._parts, lease.account
@@ -150,11 +151,11 @@ class Calls:
         """Take the group's place in this minute and journal the attempt, in one transaction."""
         job, account = self._job, lease.account
 
-        def begin(tx: Transaction) -> int | bool:
+        def begin(tx: Transaction) -> int | bool | None:
             free_at = self._free_at(tx, lease)
             if free_at is not None:
                 return free_at - tx.now_ms
-            return attempts.begin(
+            begun = attempts.begin(
                 tx,
                 job,
                 k=k,
@@ -162,8 +163,11 @@ class Calls:
                 group=account.group,
                 input_images=lease.need.inputs,
             )
+            return begun or (None if _unwanted(jobs.get_job(tx, job.id), job.epoch) else False)
 
         begun = await self._parts.write(begin, job_id=job.id)
+        if begun is None:
+            raise Unwanted
         if begun is False:
             raise Lost
         if begun is not True:
@@ -281,6 +285,13 @@ class Calls:
                 "code": error.code,
             },
         )
+
+
+def _unwanted(job: Job | None, epoch: int) -> bool:
+    """Return whether a job of this epoch is open, and its customer has cancelled it."""
+    if job is None or job.state.terminal or job.epoch != epoch:
+        return False
+    return job.cancel_requested_at is not None
 
 
 def is_edit(job: Job) -> bool:

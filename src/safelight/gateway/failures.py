@@ -21,6 +21,9 @@ DOWN_RETRY_S = 30.0
 """Advice while all upstreams are down: two of the SDK's retries bridge a minute of it."""
 WAITING_RETRY_S = 30.0
 
+CANCELLED = "job_cancelled"
+"""The code of a job that its customer cancelled."""
+
 MODERATION = "moderation_blocked"
 """The code of a refused prompt or input."""
 
@@ -98,7 +101,7 @@ def unavailable(code: str, message: str) -> JobFailure:
 def out_of_time() -> JobFailure:
     """Return the failure of a job whose deadline passed."""
     return JobFailure(
-        status=504,
+        status=503,
         type="server_error",
         code="deadline_exceeded",
         message="No upstream finished the picture before the deadline. Nothing was charged.",
@@ -160,6 +163,16 @@ def not_stored(code: str) -> JobFailure:
         message=f"The picture could not be stored. {refusal.message}",
         should_retry=refusal.should_retry,
         retry_after_s=refusal.retry_after_s,
+    )
+
+
+def cancelled() -> JobFailure:
+    """Return the end of a job that its customer did not want any more."""
+    return JobFailure(
+        status=409,
+        type="invalid_request_error",
+        code=CANCELLED,
+        message="The job was cancelled; nothing was charged. Order again for a new one.",
     )
 
 

@@ -81,7 +81,7 @@ class Following:
         followed = self._watch.followed
         try:
             for start in range(0, len(followed), ASK_MAX):
-                ended = partial(jobs.ended_among, job_ids=followed[start : start + ASK_MAX])
+                ended = partial(jobs.among, job_ids=followed[start : start + ASK_MAX], ended=True)
                 for job in await self._db.read(ended):
                     self._watch.ended(job)
         except Unavailable as error:

@@ -45,7 +45,7 @@ class Busy(Exception):
 
 
 def by_key(
-    tx: Transaction, caller: Caller, digest: bytes, *, now_ms: int, owner: str
+    tx: Transaction, caller: Caller, digest: bytes, *, now_ms: int, owner: str | None
 ) -> tuple[Order | None, str | None]:
     """Find the order of the caller's Idempotency-Key.
 
@@ -90,7 +90,7 @@ def by_retry_count(
     digest: bytes,
     *,
     now_ms: int,
-    owner: str,
+    owner: str | None,
     alive: Callable[[Transaction, str], bool],
     patient: bool,
 ) -> tuple[Order | None, str | None]:
@@ -107,7 +107,7 @@ def by_retry_count(
         caller: who retries.
         digest: fingerprint of the body.
         now_ms: the present.
-        owner: this process.
+        owner: this process; None where nobody is going to wait.
         alive: whether a process lives.
         patient: whether to raise Busy rather than to look further.
 

@@ -1,6 +1,6 @@
-"""How fast a key may ask: requests per minute, and jobs in flight.
+"""How fast a key may ask: requests per minute, jobs in flight, jobs in the queue.
 
-Owns the rule of both and the true time to come again. Counted in the database, in the transaction
+Owns the rule of each and the true time to come again. Counted in the database, in the transaction
 that accepts the order, so that they hold over all processes; an order that is joined is not
 counted. What an operator set for a key stands above the configuration.
 """
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from safelight import customers, jobs
-from safelight.config import LimitsConfig
+from safelight import backlog, customers, jobs
+from safelight.config import LimitsConfig, QueueConfig
 from safelight.db import Transaction
 from safelight.errors import InvalidValue, RateLimited
 from safelight.notices import LimitNotice
@@ -20,6 +20,8 @@ WINDOW_MS = 60_000
 LOOKED_AT = 32
 """Jobs that are looked at for when one will have ended: a flood must not read thousands."""
 AGAIN_MIN_S = 1.0
+QUEUE_AGAIN_S = 60.0
+"""When to come again to a full queue: nobody can say when others will have been served."""
 
 
 class Crowded(Exception):
@@ -66,36 +68,73 @@ class KeyLimits:
 
     Args:
         defaults: for keys without limits of their own.
+        queue: how many jobs of a key may wait in the queue.
     """
 
-    def __init__(self, defaults: LimitsConfig) -> None:
+    def __init__(self, defaults: LimitsConfig, queue: QueueConfig) -> None:
         self._defaults = defaults
+        self._queue = queue
 
-    def admit(self, tx: Transaction, key_id: str, n: int) -> tuple[LimitNotice, ...]:
+    def admit(
+        self, tx: Transaction, key_id: str, n: int, *, queued: bool = False
+    ) -> tuple[LimitNotice, ...]:
         """Return what a new order of `n` pictures leaves of the key's limits.
 
         Called when the row of its request is written, and before those of its jobs.
 
+        Args:
+            tx: the transaction that accepts the order.
+            key_id: whose limits.
+            n: pictures.
+            queued: whether they are to wait in the queue: then they are not in flight yet.
+
         Raises:
-            RateLimited: the key has sent as many requests in the last minute as it may.
+            RateLimited: the key has sent as many requests in the last minute as it may, or has as
+                many jobs in the queue.
             Crowded: it has as many jobs in flight as it may.
             InvalidValue: it may never have so many in flight.
         """
-        own = customers.limits_of(tx, key_id)
-        per_minute = own.requests_per_minute
-        in_flight = own.max_in_flight
-        if per_minute is None:
-            per_minute = self._defaults.requests_per_minute
-        if in_flight is None:
-            in_flight = self._defaults.max_in_flight
-        if not per_minute and not in_flight:
+        per_minute, in_flight = self._of(tx, key_id)
+        if not per_minute and not in_flight and not queued:
             return ()
         # Whoever else counts for this key waits until this order is counted.
         tx.lock(f"key:{key_id}")
         notices = _admit_request(tx, key_id, per_minute) if per_minute else ()
-        if in_flight:
+        if queued:
+            self._admit_to_queue(tx, key_id, n, notices)
+        elif in_flight:
             _admit_jobs(tx, key_id, in_flight, n, notices)
         return notices
+
+    def may_run_another(self, tx: Transaction, key_id: str) -> bool:
+        """Return whether a key has fewer jobs in flight than it may."""
+        _, in_flight = self._of(tx, key_id)
+        if not in_flight:
+            return True
+        tx.lock(f"key:{key_id}")
+        return jobs.count_open_of_key(tx, key_id) < in_flight
+
+    def _of(self, tx: Transaction, key_id: str) -> tuple[int, int]:
+        """Return requests per minute and jobs in flight; 0 is no limit."""
+        own = customers.limits_of(tx, key_id)
+        per_minute, in_flight = own.requests_per_minute, own.max_in_flight
+        if per_minute is None:
+            per_minute = self._defaults.requests_per_minute
+        if in_flight is None:
+            in_flight = self._defaults.max_in_flight
+        return per_minute, in_flight
+
+    def _admit_to_queue(
+        self, tx: Transaction, key_id: str, n: int, notices: tuple[LimitNotice, ...]
+    ) -> None:
+        limit = self._queue.max_waiting_per_key
+        if backlog.count_of_key(tx, key_id) + n > limit:
+            raise RateLimited(
+                f"This key has as many pictures in the queue as it may ({limit}); "
+                "let some finish and send the request again.",
+                retry_after_s=QUEUE_AGAIN_S,
+                limits=notices,
+            )
 
 
 def _admit_request(tx: Transaction, key_id: str, limit: int) -> tuple[LimitNotice, ...]:

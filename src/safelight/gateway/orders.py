@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from safelight.notices import LimitNotice
-from safelight.types import Job, StatementLine
+from safelight.types import Job, JobClass, JobState, Stage, StatementLine
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +30,27 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at: int | None = None
     """Until when a picture is of use to the caller, milliseconds since 1970. No part of the body: a
     retry that joins takes the jobs with the deadline they have."""
+    webhook_url: str | None = None
+    """Whom to tell about the end of each job. No part of the body: a retry that joins changes
+    nothing."""
+    persist: bool = False
+    """Whether the pictures are to be carried to the customer's own bucket; the same."""
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """That an order is to be collected later: its jobs wait in the queue, and nobody is attached.
+
+    Args:
+        job_class: JOB or BATCH.
+        priority: among the queued jobs of its customer, 1 to 2^31 - 1, the lowest first.
+        not_before: when they may begin, milliseconds since 1970; None: at once.
+        batch_id: of the batch that they are lines of.
+    """
+
+    job_class: JobClass = JobClass.JOB
+    priority: int = 100
+    not_before: int | None = None
+    batch_id: str | None = None
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +84,47 @@ class JobEnded(msgspec.Struct, frozen=True):
 
 
 Event = PartialImage | JobEnded
+
+
+class Step(msgspec.Struct, frozen=True):
+    """Something that happened to a job, as its rows tell it.
+
+    Args:
+        name: the same on every process that looks, and no other step of the job has it.
+        state: the job's from then on.
+        stage: what was finished, if this is about a stage.
+        at: when, milliseconds since 1970.
+        attempt: of which attempt, counted from 1.
+        reason: why the attempt failed, in words that name no account.
+        cancelling: the customer does not want the picture any more.
+    """
+
+    name: str
+    state: JobState
+    stage: Stage | None
+    at: int
+    attempt: int | None = None
+    reason: str | None = None
+    cancelling: bool = False
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Where a job stands.
+
+    Args:
+        place: how many waiting jobs are before it; None: it waits in no line.
+        finish_at: when it will have ended, milliseconds since 1970, as far as one can tell.
+    """
+
+    place: int | None = None
+    finish_at: int | None = None
+
+
+class JobPage(msgspec.Struct, frozen=True):
+    """Some of a customer's jobs, and whether more follow."""
+
+    jobs: tuple[Job, ...]
+    has_more: bool
 
 
 class StatementPage(msgspec.Struct, frozen=True):

@@ -13,11 +13,14 @@ from typing import TypeVar
 from safelight import images
 from safelight.channels import Channels
 from safelight.clock import Clock
+from safelight.config import RetentionConfig, WebhooksConfig
 from safelight.costs import MarginWatch
 from safelight.db import Database, Transaction
 from safelight.errors import ShuttingDown, Unavailable
+from safelight.gateway.input_marks import InputMarks
 from safelight.gateway.refusals import Refusals
 from safelight.gateway.spooling import SpoolFolder
+from safelight.guarded import Rules
 from safelight.pool import Pool
 from safelight.storage import BlobStore
 from safelight.upstreams import Upstream
@@ -50,10 +53,37 @@ class Parts:
     refusals: Refusals
     rng: random.Random = field(default_factory=random.SystemRandom)
     """Where ids and pauses come from; a simulation gives one with a seed."""
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
+    """How long pictures are kept."""
+    marks: InputMarks = field(default_factory=InputMarks)
+    """Of inputs that this process has kept and that an order is about to name."""
+    guard: Rules = field(default_factory=lambda: Rules(WebhooksConfig()))
+    """Which addresses of customers may be called."""
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set after a commit that may have left messages for webhooks; who sends them waits for it."""
 
     def new_id(self, prefix: str) -> str:
         """Return a new id, with 96 random bits."""
         return f"{prefix}_{self.rng.getrandbits(96):024x}"
+
+    async def read(self, work: Callable[[Transaction], T], *, job_id: str) -> T:
+        """Read even if the database is away for a while; lasts until it answers.
+
+        Raises:
+            Unavailable: it is damaged, or is closed.
+        """
+        made = 0
+        while True:
+            try:
+                return await self.db.read(work)
+            except ShuttingDown:
+                raise
+            except Unavailable as error:
+                if error.code == DATABASE_DAMAGED:
+                    raise
+                made += 1
+                log.exception("read refused", extra={"job_id": job_id})
+                await asyncio.sleep(min(PAUSE_FIRST_S * 2 ** min(made - 1, 5), PAUSE_MAX_S))
 
     async def write(
         self, work: Callable[[Transaction], T], *, job_id: str, tries: float = WRITE_TRIES

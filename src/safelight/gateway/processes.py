@@ -25,9 +25,10 @@ from safelight.clock import Clock, SystemClock
 from safelight.db import Database, Transaction
 from safelight.gateway.process_files import ProcessFiles
 
-LEASE_S = 45.0
-BEAT_S = 10.0
-"""How often a process gives a sign of life; for short leases four times in each."""
+LEASE_S = 35.0
+BEAT_S = 5.0
+"""How often a process gives a sign of life; for short leases four times in each. With this a silent
+process's jobs are taken over 50 s after its end at the latest: a lease, two beats and a look."""
 PAUSE_MAX = 1.5
 """Of the time between two looks at most so many usual pauses count as watched."""
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import msgspec
 
-from safelight import budgets, customers, jobs, ledger
+from safelight import budgets, customers, job_lists, jobs, ledger
 from safelight.clock import Clock
 from safelight.db import Database, Row, Transaction
 from safelight.errors import AuthenticationFailed, InvalidValue, NotFound
-from safelight.gateway.orders import StatementPage
+from safelight.gateway.orders import JobPage, StatementPage
 from safelight.gateway.receipts import Receipt, read_receipt
+from safelight.job_lists import JobFilter
 from safelight.types import (
     Balance,
     Identity,
@@ -71,6 +72,41 @@ class Reading:
             raise NotFound(f"No job has the id {job_id!r}.", param="id")
         return job
 
+    async def job_page(
+        self,
+        customer_id: str,
+        chosen: JobFilter,
+        *,
+        after: str | None,
+        newest_first: bool,
+        limit: int,
+    ) -> JobPage:
+        """Return a customer's jobs in the order of their acceptance.
+
+        Args:
+            customer_id: whose.
+            chosen: which of them.
+            after: id of the last job already seen.
+            newest_first: whether to go back in time.
+            limit: most jobs to return.
+
+        Raises:
+            InvalidValue: `after` is no job of this customer.
+        """
+
+        def page(tx: Transaction) -> JobPage:
+            ids = job_lists.page(
+                tx, customer_id, chosen, after=after, newest_first=newest_first, limit=limit + 1
+            )
+            found = {job.id: job for job in jobs.among(tx, ids[:limit])}
+            return JobPage(tuple(found[job_id] for job_id in ids[:limit]), len(ids) > limit)
+
+        try:
+            return await self._db.read(page)
+        except LookupError:
+            message = "'after' must be the id of one of your jobs."
+            raise InvalidValue(message, param="after") from None
+
     async def receipt(self, customer_id: str, job_id: str) -> Receipt:
         """Return all that is known of a customer's job; what the customer sees of it is less.
 
@@ -86,10 +122,10 @@ class Reading:
         """Return an image of any customer; callers check who may see it.
 
         Raises:
-            NotFound: no such image.
+            NotFound: no such image, or not any more.
         """
         image = await self._db.read(lambda tx: jobs.get_image(tx, image_id))
-        if image is None:
+        if image is None or image.deleted_at is not None:
             raise NotFound("No image has this id, or its link has expired.")
         return image
 

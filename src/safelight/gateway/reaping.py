@@ -8,8 +8,11 @@ runs here and has ended elsewhere is stopped.
 How long a job has been open is measured by this process's own watching, in monotonic seconds in
 which it really looked: so a wall clock that jumps forward fails no running job, one that jumps back
 keeps no hold alive, and after a time without the database whoever holds a picture settles first.
-Only a job whose owner is dead is judged by its deadline on the wall clock; nobody else is left who
-could know better.
+Only a job whose owner is dead, or that waits in the queue, is judged by its deadline on the wall
+clock; nobody else is left who could know better.
+
+A job that its customer has cancelled while a call was out is looked at again here: it ends as soon
+as no call is, in whichever process it runs.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from functools import partial
 
 import msgspec
 
-from safelight import jobs, owners
+from safelight import attempts, jobs, owners
 from safelight.db import Transaction
 from safelight.gateway import Gateway, ending, failures
 from safelight.gateway.parts import Parts
@@ -41,6 +44,8 @@ ORPHAN_S = 15.0
 """How long a job of this process may not run here: an acceptance starts it in milliseconds."""
 PAGE = 100
 """Most jobs that are ended in one transaction."""
+QUEUED_MAX = 1000
+"""Most jobs that are ended in the queue at one look."""
 
 
 class _Watched(msgspec.Struct, frozen=True):
@@ -85,6 +90,9 @@ class Reaper:
         await self._stop_ended(running & self._gateway.running_ids - {job.id for job in found})
         orphans = self._orphans(found, running)
         overdue = {job.id for job in found if self._overdue(job, dead, now_ms)}
+        for job in found:
+            if job.unwanted:
+                await self._gateway.cancelling.finish(job.id)
         answered = {
             job.id
             for job in found
@@ -92,8 +100,12 @@ class Reaper:
         }
         await self._take_up([job for job in found if job.id in orphans | answered], left)
         late = [job for job in found if job.id in overdue - orphans - answered]
+        before_ms = now_ms - round(GRACE_S * 1000)
+        queued = partial(owners.overdue_in_queue, before_ms=before_ms, limit=QUEUED_MAX)
+        late += await self._parts.db.read(queued)
         for start in range(0, len(late), PAGE):
             await self._end(late[start : start + PAGE])
+        await self._close_calls(before_ms)
 
     # --- watching ------------------------------------------------------------------------------
 
@@ -138,7 +150,7 @@ class Reaper:
         """Stop runs of jobs that ended elsewhere; at the second look, for most end themselves."""
         twice, self._gone = sorted(gone & self._gone), gone
         for start in range(0, len(twice), owners.ASK_MAX):
-            ended = partial(jobs.ended_among, job_ids=twice[start : start + owners.ASK_MAX])
+            ended = partial(jobs.among, job_ids=twice[start : start + owners.ASK_MAX], ended=True)
             for job in await self._parts.db.read(ended):
                 self._gateway.ended_elsewhere(job)
 
@@ -152,6 +164,14 @@ class Reaper:
                 log.warning("took up a job that nobody runs", extra={"job_id": job.id})
                 await self._recovery.take([(one.owner, job)], files)
 
+    async def _close_calls(self, before_ms: int) -> None:
+        """Close the attempts of jobs that ended long ago: who made them died just then.
+
+        If not, and the call ends after all, its end is journalled over this.
+        """
+        for job_id in await self._parts.db.read(partial(attempts.left_open, before_ms=before_ms)):
+            await self._parts.db.write(partial(attempts.lose, job_id=job_id))
+
     async def _end(self, late: list[OpenJob]) -> None:
         """Fail and release jobs: taken over first, for a failure counts from the owner only."""
         ids = {one.id: self._parts.new_id("tr") for one in late}
@@ -160,7 +180,9 @@ class Reaper:
             ended = (self._release(tx, one, ids[one.id]) for one in sorted(late, key=_by_id))
             return [job for job in ended if job is not None]
 
-        for job in await self._parts.db.write(end):
+        ended = await self._parts.db.write(end)
+        self._parts.news.set()
+        for job in ended:
             log.warning("ended a job past its deadline", extra={"job_id": job.id})
             self._gateway.ended_elsewhere(job)
 

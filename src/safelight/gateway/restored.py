@@ -4,14 +4,14 @@ Owns that decision. A job that was open when the backup was taken has gone on si
 are lost: it may have been bought, delivered and charged there. To run it again would buy a picture
 that nobody waits for; to charge for it would be a guess. So its hold is given back, with a reason
 of its own on the statement, and whoever still wants the picture orders it. No other line is
-written: pictures that the backup does not know are nobody's debt.
+written: pictures that the backup does not know are nobody's debt. Open batches are cancelled.
 """
 
 from __future__ import annotations
 
 import logging
 
-from safelight import jobs
+from safelight import batches, jobs
 from safelight.db import Transaction
 from safelight.gateway import ending
 from safelight.gateway.parts import Parts
@@ -27,6 +27,8 @@ async def release_open_jobs(parts: Parts, *, until_ms: int) -> int:
 
     Safe to run again, and beside another process that does the same.
     """
+    # Before the jobs, or a batch would order anew what it cannot know to be bought.
+    await parts.db.write(lambda tx: batches.cancel_open(tx, until_ms=until_ms))
     released = 0
     for job_id in await parts.db.read(lambda tx: jobs.open_job_ids(tx, until_ms=until_ms)):
         transfer_id = parts.new_id("tr")

@@ -15,15 +15,22 @@ from pathlib import Path
 
 import msgspec
 
-from safelight import images, jobs, ledger
+from safelight import images, jobs, ledger, removals
 from safelight.config import ChannelConfig
 from safelight.db import Transaction
-from safelight.errors import FaultClass, StorageError, UnknownModel, UpstreamError
-from safelight.gateway import ending, failures
+from safelight.errors import (
+    STORAGE_UNAVAILABLE,
+    FaultClass,
+    StorageError,
+    UnknownModel,
+    UpstreamError,
+)
+from safelight.gateway import ending, failures, notifying, retention
 from safelight.gateway.buying import BACKOFF_FIRST_S, BACKOFF_MAX_S, Buying
 from safelight.gateway.calling import Answer, Calls, Lost, is_edit
 from safelight.gateway.failures import Failed
 from safelight.gateway.parts import UNTIL_CANCELLED, Parts
+from safelight.gateway.removing import blobs_in_use
 from safelight.gateway.turns import Ticket, Turns
 from safelight.gateway.watch import Watch
 from safelight.pool import Lease, Need
@@ -56,8 +63,12 @@ class Run:
         self._job = job
         self._live = live
         self._superseded = False
-        self._calls = Calls(parts, turns, job, on_partial=self._on_partial if live else None)
+        self._buying_now: Buying[Answer] | None = None
+        # Whoever ordered for later may watch all the same, and has asked for partial images.
+        watched = live or job.job_class is not JobClass.INTERACTIVE
+        self._calls = Calls(parts, turns, job, on_partial=self._on_partial if watched else None)
         self._deadline = parts.clock.monotonic() + left_s
+        self._mark = ""
 
     @property
     def _policy(self) -> ChannelConfig:
@@ -90,10 +101,15 @@ class Run:
         """Say that the job has ended elsewhere: attempts that are cancelled now have lost."""
         self._superseded = True
 
+    def stop_buying(self) -> None:
+        """Make no further attempt: the customer has cancelled the job."""
+        if self._buying_now is not None:
+            self._buying_now.stop()
+
     async def _to_its_end(self, answer: Answer | None) -> None:
         buying: Buying[Answer] | None = None
         try:
-            buying = self._buying()
+            buying = self._buying_now = self._buying()
             await self._deliver(buying, answer)
             await buying.close(delivered=True)
         except Failed as end:
@@ -113,7 +129,10 @@ class Run:
 
     def _buying(self) -> Buying[Answer]:
         job, parts = self._job, self._parts
-        urgency = JobClass.INTERACTIVE if self._live else JobClass.JOB
+        queued = job.job_class is not JobClass.INTERACTIVE
+        urgency = job.job_class
+        if not queued and not self._live:
+            urgency = JobClass.JOB
         if parts.refusals.too_many(job.customer_id, parts.clock.monotonic()):
             urgency = JobClass.BATCH
 
@@ -140,6 +159,7 @@ class Run:
             deadline=self._deadline,
             attempt=attempt,
             rng=parts.rng,
+            patient=queued,
         )
         return buying
 
@@ -154,13 +174,27 @@ class Run:
                 answer = await buying.buy()
             try:
                 blob = await self._finish(answer)
+                await self._settle(answer, blob)
+            except removals.Going:
+                # Equal bytes of another picture are being removed at this moment.
+                await self._pause_before_storing_again()
+                continue
             except UpstreamError as error:
                 await self._calls.reject(answer, error)
                 await buying.reject(answer.lease, error)
                 answer = None
                 continue
-            await self._settle(answer, blob)
             return
+
+    async def _pause_before_storing_again(self) -> None:
+        """Wait a moment.
+
+        Raises:
+            Failed: there is no time left.
+        """
+        if self._parts.clock.monotonic() >= self._deadline:
+            raise Failed(failures.not_stored(STORAGE_UNAVAILABLE))
+        await asyncio.sleep(self._parts.rng.uniform(0.5, 1.5) * BACKOFF_FIRST_S)
 
     def _on_partial(self, index: int, path: Path) -> None:
         self._watch.partial(self._job.id, index, path)
@@ -230,6 +264,9 @@ class Run:
 
     async def _store(self, source: Path, digest: str) -> None:
         """Store a bought picture; while there is time, a disk that refuses is asked again."""
+        self._mark = await self._parts.read(
+            lambda tx: removals.mark_of(tx, digest), job_id=self._job.id
+        )
         for again in itertools.count():
             try:
                 return await self._parts.storage.put(source, digest)
@@ -246,11 +283,17 @@ class Run:
     # --- the end -------------------------------------------------------------------------
 
     async def _settle(self, answer: Answer, blob: BlobRef) -> None:
-        """Image row, job completed and settle in one transaction; a lost race changes nothing."""
+        """Image row, job completed and settle in one transaction; a lost race changes nothing.
+
+        Raises:
+            removals.Going: the bytes were removed since they were stored; nothing was written.
+        """
         image_id, transfer_id = f"{self._parts.rng.getrandbits(128):032x}", self._parts.new_id("tr")
         job = self._job
 
-        def end(tx: Transaction) -> Job | None:
+        def end(tx: Transaction) -> tuple[Job | None, int]:
+            told = 0
+            removals.claim(tx, blob.digest, mark=self._mark, in_use=blobs_in_use)
             done = jobs.complete(
                 tx,
                 job,
@@ -259,6 +302,7 @@ class Run:
                 image_id=image_id,
                 blob=blob,
                 link_ttl_s=self._policy.link_ttl_s,
+                keep_s=self._parts.retention.keep_s(self._policy.link_ttl_s),
             )
             if done:
                 ledger.settle(
@@ -268,9 +312,15 @@ class Run:
                     actor="gateway",
                     reason="image delivered",
                 )
-            return jobs.get_job(tx, job.id)
+                told = notifying.job_ended(tx, job)
+                retention.note_settled(
+                    tx, customer_id=job.customer_id, request_id=job.request_id, image_id=image_id
+                )
+            return jobs.get_job(tx, job.id), told
 
-        done = await self._parts.write(end, job_id=job.id, tries=UNTIL_CANCELLED)
+        done, told = await self._parts.write(end, job_id=job.id, tries=UNTIL_CANCELLED)
+        if told:
+            self._parts.news.set()
         await self._ended(done)
 
         self._watch_margin(answer)
@@ -294,6 +344,7 @@ class Run:
             return jobs.get_job(tx, job.id)
 
         done = await self._parts.write(end, job_id=job.id, tries=UNTIL_CANCELLED)
+        self._parts.news.set()
         await self._ended(done)
 
     async def fail_internally(self) -> None:

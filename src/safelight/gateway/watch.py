@@ -78,6 +78,10 @@ class Watch:
         for queue in self._queues.get(job_id, ()):
             queue.put_nowait(event)
 
+    def partials_of(self, job_id: str) -> tuple[PartialImage, ...]:
+        """Return the partial images that a job which runs here has had so far."""
+        return tuple(self._partials.get(job_id, ()))
+
     def ended(self, job: Job) -> None:
         """Tell everybody that a job has ended."""
         self._followed.pop(job.id, None)

@@ -1,14 +1,24 @@
 """The seam to blob stores: pictures under the SHA-256 of their bytes.
 
-A blob is written once and never changed. Implementations: `storage/disk.py` (an object store
-later).
+A blob is written once and never changed. Implementations: `disk.py`, and `objects.py` for S3 and
+its compatibles; `address.py` says which of them a data folder has.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+
+@dataclass(frozen=True)
+class StoredBlob:
+    """A blob as it is listed; `stored_at` in milliseconds since 1970, by the store's clock."""
+
+    digest: str
+    bytes: int
+    stored_at: int
 
 
 class BlobStore(Protocol):
@@ -36,7 +46,7 @@ class BlobStore(Protocol):
         ...
 
     async def local_path(self, digest: str) -> Path:
-        """Return a local file with the blob's bytes, to read only.
+        """Return a local file with the blob's bytes, to read only, soon.
 
         Raises:
             StorageError: there is no such blob.
@@ -44,9 +54,51 @@ class BlobStore(Protocol):
         ...
 
     async def exists(self, digest: str) -> bool:
-        """Return whether the blob is there."""
+        """Return whether the blob is there.
+
+        Raises:
+            StorageError: the store does not say.
+        """
+        ...
+
+    async def delete(self, digest: str) -> None:
+        """Remove the blob's bytes; nothing happens where there is none.
+
+        Raises:
+            StorageError: it is not known whether they are gone.
+        """
+        ...
+
+    def stored(self) -> AsyncIterator[StoredBlob]:
+        """Yield what is stored, in no order; what changes meanwhile may be listed or not.
+
+        Raises:
+            StorageError: the store does not say.
+        """
+        ...
+
+    async def presigned(self, digest: str, *, seconds: int) -> str | None:
+        """Return an address that gives the blob to whoever has it, for so long.
+
+        None where the store has none: the gateway then sends the bytes itself.
+
+        Raises:
+            StorageError: it cannot be signed.
+        """
+        ...
+
+    async def claim(self, owner: str) -> str:
+        """Return whose store it is; the first to ask says so, for good.
+
+        Raises:
+            StorageError: the store does not answer.
+        """
         ...
 
     async def free_bytes(self) -> int:
         """Return how many more bytes can be kept (for the admission watermark)."""
+        ...
+
+    def close(self) -> None:
+        """Finish what runs, and let go of threads and connections."""
         ...

@@ -28,6 +28,7 @@ from typing import BinaryIO, TypeVar
 
 from safelight.durable import fsync_folder, make_folder
 from safelight.errors import StorageError, storage_code
+from safelight.storage import StoredBlob
 
 T = TypeVar("T")
 
@@ -37,6 +38,8 @@ CHUNK_BYTES = 768 * 1024
 Each chunk is a visit to a thread (about 0.1 ms): with 192 KB a picture of 9 MB took 48 of them.
 """
 
+OWNER_FILE = "owner"
+"""Says which installation the blobs belong to; `claim` makes it."""
 _THREADS = 8
 _LEFTOVER_S = 24 * 3600
 """A temporary file that nobody touched for a day belongs to a process that died."""
@@ -118,6 +121,36 @@ class DiskStore:
         """
         return await self._run(self._path(digest).is_file)
 
+    async def delete(self, digest: str) -> None:
+        """Remove the blob's file, durably; nothing happens where there is none.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        await self._run(partial(self._delete, self._path(digest)))
+
+    async def stored(self) -> AsyncIterator[StoredBlob]:
+        """Yield every blob, in no order.
+
+        Raises:
+            StorageError: the folder cannot be read.
+        """
+        for place in await self._run(partial(_folders, self._root)):
+            for blob in await self._run(partial(_listed, place)):
+                yield blob
+
+    async def presigned(self, digest: str, *, seconds: int) -> str | None:  # noqa: ARG002
+        """Return None: a disk has no address."""
+        return None
+
+    async def claim(self, owner: str) -> str:
+        """Return whose folder it is; the first to ask says so.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        return await self._run(partial(self._claim, owner))
+
     async def has(self, digest: str, size: int | None) -> bool:
         """Return whether the blob is there with that many bytes; None: with any. Reads nothing.
 
@@ -178,6 +211,28 @@ class DiskStore:
             # not fsynced yet.
             for folder in (path.parent, path.parent.parent, self._root):
                 fsync_folder(folder)
+
+    def _delete(self, path: Path) -> None:
+        with translated(f"remove blob {path.name}"):
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                fsync_folder(path.parent)
+
+    def _claim(self, owner: str) -> str:
+        path = self._root / OWNER_FILE
+        with translated("mark the folder of the blobs"):
+            make_folder(self._root)
+            self._temporary.mkdir(mode=0o700, exist_ok=True)
+            part = self._temporary / f"{OWNER_FILE}.{secrets.token_hex(8)}"
+            try:
+                part.write_text(owner + "\n", encoding="utf-8")
+                # A link is refused where the name is taken: of several first ones, one is it.
+                with contextlib.suppress(FileExistsError):
+                    os.link(part, path)
+                    fsync_folder(self._root)
+            finally:
+                part.unlink(missing_ok=True)
+            return path.read_text(encoding="utf-8").strip()
 
     def _write(self, source: Path, path: Path, digest: str) -> None:
         make_folder(self._root)
@@ -242,6 +297,25 @@ def stored_digests(root: Path) -> Iterator[Path]:
     for path in root.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"):
         if _DIGEST.fullmatch(path.name):
             yield path
+
+
+def _folders(root: Path) -> list[Path]:
+    with translated("list the blobs"):
+        return sorted(root.glob("[0-9a-f][0-9a-f]"))
+
+
+def _listed(folder: Path) -> list[StoredBlob]:
+    """Return the blobs in one of the 256 folders of the first level."""
+    found = []
+    with translated("list the blobs"):
+        for path in folder.glob("[0-9a-f][0-9a-f]/*"):
+            if not _DIGEST.fullmatch(path.name):
+                continue
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                status = path.stat()
+                stored_at = round(status.st_mtime * 1000)
+                found.append(StoredBlob(path.name, status.st_size, stored_at))
+    return found
 
 
 def _is_file_of(path: Path, size: int) -> bool:

@@ -346,25 +346,24 @@ def _build(
         case _Kind.CALLER:
             return _caller(status, facts, known)
         case _Kind.QUOTA:
-            what = (FaultClass.QUOTA, "upstream_quota_exhausted", "has no quota left", 503)
+            what = (FaultClass.QUOTA, "upstream_quota_exhausted", "has no quota left")
         case _Kind.AUTH:
-            what = (FaultClass.AUTH, "upstream_auth_failed", "refused its credential", 502)
+            what = (FaultClass.AUTH, "upstream_auth_failed", "refused its credential")
         case _Kind.CAPABILITY:
-            what = (FaultClass.CAPABILITY, "model_unavailable", "does not serve this model", 503)
+            what = (FaultClass.CAPABILITY, "model_unavailable", "does not serve this model")
         case _Kind.SIZE:
-            what = (FaultClass.CAPABILITY, "size_unavailable", "does not make this size", 503)
+            what = (FaultClass.CAPABILITY, "size_unavailable", "does not make this size")
         case _Kind.EDITS:
-            what = (FaultClass.CAPABILITY, "edits_unavailable", "does not make this edit", 503)
+            what = (FaultClass.CAPABILITY, "edits_unavailable", "does not make this edit")
         case _Kind.THROTTLED:
-            what = (FaultClass.THROTTLED, "rate_limit_exceeded", "is at its rate limit", 429)
+            what = (FaultClass.THROTTLED, "rate_limit_exceeded", "is at its rate limit")
         case _Kind.CUT:
-            what = (FaultClass.SLOW, "upstream_timeout", "took too long", 504)
+            what = (FaultClass.SLOW, "upstream_timeout", "took too long")
         case _Kind.NOT_JSON:
-            what = (FaultClass.FAST, "upstream_not_json", "answered something unreadable", 502)
+            what = (FaultClass.FAST, "upstream_not_json", "answered something unreadable")
         case _Kind.SERVER:
-            final = status if status in (503, 504) else 502
-            what = (FaultClass.FAST, "upstream_error", "failed to make the image", final)
-    fault, code, words, final = what
+            what = (FaultClass.FAST, "upstream_error", "failed to make the image")
+    fault, code, words = what
     return UpstreamError(
         fault,
         code,
@@ -372,7 +371,7 @@ def _build(
         status=status,
         retry_after_s=wait,
         sold=kind is _Kind.CUT,
-        final_status=final,
+        final_status=429 if kind is _Kind.THROTTLED else 503,
         lacks=_LACKS.get(kind, "model"),
     )
 

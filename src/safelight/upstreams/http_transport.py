@@ -328,7 +328,6 @@ def timed_out() -> UpstreamError:
         FaultClass.SLOW,
         "upstream_timeout",
         "The upstream did not answer in time.",
-        final_status=504,
         sold=None,
     )
 

@@ -1,9 +1,10 @@
 """The verification: do money, jobs and pictures agree, on a live installation?
 
 Owns the order of the looks and the report. `money` compares the ledger with itself, `work` money
-with jobs and images, `blobs` images with the store, `findings` names what can be wrong, `known`
-keeps what was found, `auditor` raises the alarm. Each look is a short snapshot, so it runs beside a
-loaded server and needs little memory; what is in flight always fits together within a snapshot.
+with jobs and images, `batch_work` lines of batches with orders, `blobs` images with the store,
+`findings` names what can be wrong, `known` keeps what was found, `auditor` raises the alarm. Each
+look is a short snapshot, so it runs beside a loaded server and needs little memory; what is in
+flight always fits together within a snapshot.
 It says what is wrong and corrects nothing.
 """
 
@@ -18,7 +19,7 @@ import msgspec
 
 from safelight.clock import Clock
 from safelight.db import Database, Row, Transaction
-from safelight.gateway.verification import known, money, work
+from safelight.gateway.verification import batch_work, known, money, work
 from safelight.gateway.verification.blobs import BlobLook
 from safelight.gateway.verification.findings import Check, Finding, found
 from safelight.storage import BlobStore
@@ -97,6 +98,7 @@ class Verification:
         await self._strays(report, customer_id)
         _add(report, await self._db.read(partial(work.budget_faults, customer_id=customer_id)))
         await self._jobs(report, customer_id)
+        await self._batches(report, customer_id)
         await self._images(report, customer_id, blobs, and_hash)
         if customer_id is None:
             _count_attempts(report, await self._db.read(work.attempt_totals))
@@ -146,6 +148,16 @@ class Verification:
             _add(report, page.findings)
             after = page.after
 
+    async def _batches(self, report: Report, customer_id: str | None) -> None:
+        batch = await self._db.read(
+            partial(batch_work.next_batch, after="", customer_id=customer_id)
+        )
+        while batch is not None:
+            _add(report, await self._db.read(partial(batch_work.batch_faults, batch=batch)))
+            batch = await self._db.read(
+                partial(batch_work.next_batch, after=batch["id"], customer_id=customer_id)
+            )
+
     async def _images(
         self,
         report: Report,
@@ -177,6 +189,7 @@ def verify_all(tx: Transaction) -> list[Finding]:
     findings = [one for customer in _names(tx) for one in money.walk(tx, customer)]
     findings += work.strays(tx, after=0, until=work.newest_seq(tx))
     findings += work.budget_faults(tx)
+    findings += batch_work.all_faults(tx)
     for look in (work.jobs_page, work.images_page):
         after: str | None = ""
         while after is not None:

@@ -29,9 +29,14 @@ class BlobLook:
         self.looked_at = self.hashed = self.hashed_bytes = self.unread = 0
         self._db = db
         self._store = store
+        self._now_ms = 0
 
     async def look(self, rows: Collection[Row], *, to_hash: Collection[str]) -> None:
-        """Look for the blob of each image row; read and hash those of the images in `to_hash`."""
+        """Look for the blob of each image row; read and hash those of the images in `to_hash`.
+
+        Of a picture that was deleted, or whose time is over, none is looked for.
+        """
+        self._now_ms = await self._db.read(lambda tx: tx.now_ms)
         waiting = list(rows)
         async with asyncio.TaskGroup() as group:
             for _ in range(AT_ONCE):
@@ -40,6 +45,8 @@ class BlobLook:
     async def _work(self, waiting: list[Row], to_hash: Collection[str]) -> None:
         while waiting:
             row = waiting.pop()
+            if _may_be_gone(row, self._now_ms):
+                continue
             self.looked_at += 1
             try:
                 fault = await self._compare(row, hashed=row["id"] in to_hash)
@@ -69,9 +76,21 @@ class BlobLook:
     async def _still_said(self, row: Row) -> bool:
         """Read the row again: the store was looked at after its snapshot."""
         said = await self._db.read(
-            lambda tx: tx.one("SELECT digest FROM image WHERE id = :id", {"id": row["id"]})
+            lambda tx: tx.one(
+                "SELECT digest, deleted_at FROM image WHERE id = :id", {"id": row["id"]}
+            )
         )
-        return said is not None and said["digest"] == row["digest"]
+        if said is None or said["deleted_at"] is not None:
+            return False
+        return bool(said["digest"] == row["digest"])
+
+
+def _may_be_gone(row: Row, now_ms: int) -> bool:
+    """Return whether a picture's bytes were let go, or may be at any moment."""
+    if row["deleted_at"] is not None:
+        return True
+    over = row["expires_at"] is not None and row["expires_at"] <= now_ms
+    return over and row["pinned_at"] is None
 
 
 def _of(row: Row, check: Check, stored: str, expected: str) -> Finding:

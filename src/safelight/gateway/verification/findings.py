@@ -16,7 +16,7 @@ class Check(Enum):
     1 balances are the sums of their transfers; 2 a reserve is open exactly while its job is; 3 a
     completed job has one settle, one image and its blob; 4 a failed job has one release; 5 amounts
     agree and no balance is under its floor; 6 the hash chain is unbroken; 7 budgets count what is
-    held and charged.
+    held and charged; 8 a line of a batch says what became of its order.
     """
 
     POSTED = 1, "the posted balance is not the sum of the transfers"
@@ -48,6 +48,7 @@ class Check(Enum):
     CONTENT = 6, "the transfer is not the one that was written: it breaks the hash chain"
     ORDER = 6, "what follows this transfer is not chained to it: the hash chain is broken"
     BUDGET = 7, "the budget's use is not the sum of its jobs"
+    LINE = 8, "a line of the batch does not say what became of its order"
 
     def __init__(self, invariant: int, words: str) -> None:
         self.invariant = invariant

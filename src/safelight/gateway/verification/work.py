@@ -44,7 +44,8 @@ _TRANSFERS = (
     "OR (t.kind = 'reserve' AND j.reserve_id <> t.id)) ORDER BY t.seq"
 )
 _IMAGES = (
-    "SELECT i.id, i.customer_id, i.job_id, i.digest, i.bytes, j.id AS j_id, "
+    "SELECT i.id, i.customer_id, i.job_id, i.digest, i.bytes, i.deleted_at, i.expires_at, "
+    "i.pinned_at, j.id AS j_id, "
     "j.customer_id AS j_customer, j.image_id AS j_image FROM image i "
     "LEFT JOIN job j ON j.id = i.job_id WHERE i.id > :after{mine} ORDER BY i.id LIMIT :limit"
 )

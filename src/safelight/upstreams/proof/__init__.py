@@ -55,7 +55,6 @@ def _late() -> UpstreamError:
         FaultClass.SLOW,
         "upstream_timeout",
         "The proof was not finished by the request's deadline.",
-        final_status=504,
     )
 
 

@@ -1,0 +1,142 @@
+"""What the operator does with customers' pictures: purges them, has them carried elsewhere.
+
+Owns these verbs of the office; `office.py` opens the data folder and owns customers, keys and
+money. Beside a running server everything here holds as well.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+import msgspec
+
+from safelight import customers, destinations, lifetimes, removals
+from safelight.clock import Clock
+from safelight.db import Database, Transaction
+from safelight.destinations import Destination
+from safelight.gateway.persisting import check_template, check_variable
+from safelight.gateway.removing import PAGE, remove_page
+from safelight.storage import BlobStore, address
+
+
+class Purged(msgspec.Struct, frozen=True, kw_only=True):
+    """What a purge has done: `left` blobs are removed by the next server that runs."""
+
+    pictures: int
+    inputs: int
+    removed: int
+    left: int
+
+
+class DestinationState(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer's bucket, and how many pictures wait for it or could not be carried."""
+
+    customer: str
+    url: str
+    credentials_env: str
+    key_template: str
+    every_picture: bool
+    waiting: int
+    failed: int
+
+
+class OfficePictures:
+    """The pictures of one data folder.
+
+    Args:
+        db: the database.
+        store: the pictures.
+        clock: measures how long a removal takes.
+    """
+
+    def __init__(self, db: Database, store: BlobStore, clock: Clock) -> None:
+        self._db = db
+        self._store = store
+        self._clock = clock
+
+    async def purge(self, customer: str) -> Purged:
+        """Delete all pictures of a customer, pinned ones too, and the inputs of ended orders.
+
+        Raises:
+            LookupError: no such customer.
+        """
+
+        def page(tx: Transaction) -> tuple[list[str], list[str]]:
+            customer_id = _customer(tx, customer)
+            pictures = lifetimes.purge(tx, customer_id, limit=PAGE)
+            inputs = [] if len(pictures) == PAGE else lifetimes.purge_inputs(tx, customer_id)
+            removals.want(tx, [*pictures, *inputs])
+            return pictures, inputs
+
+        pictures = removed = 0
+        while True:
+            some, inputs = await self._db.write(page)
+            pictures += len(some)
+            if len(some) < PAGE:
+                break
+        more = True
+        while more:
+            mark = f"rm_{secrets.token_hex(12)}"
+            done, more = await remove_page(self._db, self._store, self._clock, mark=mark)
+            removed += done
+        wanted = await self._db.read(lambda tx: len(removals.due(tx, limit=1_000_000)))
+        return Purged(pictures=pictures, inputs=len(inputs), removed=removed, left=wanted)
+
+    async def set_destination(
+        self, customer: str, url: str, *, credentials_env: str, key_template: str, every: bool
+    ) -> DestinationState:
+        """Have a customer's pictures carried to a bucket of its own.
+
+        Raises:
+            LookupError: no such customer.
+            ConfigError: the address or the template cannot be used.
+        """
+        check_template(key_template)
+        check_variable(credentials_env)
+        spelled = str(address.parse(url, named="the destination"))
+
+        def work(tx: Transaction) -> None:
+            destinations.put(
+                tx,
+                Destination(
+                    customer_id=_customer(tx, customer),
+                    url=spelled,
+                    credentials_env=credentials_env,
+                    key_template=key_template,
+                    every_picture=every,
+                ),
+            )
+
+        await self._db.write(work)
+        return next(one for one in await self.destinations() if one.customer == customer)
+
+    async def remove_destination(self, customer: str) -> bool:
+        """Carry a customer's pictures nowhere any more; False: they were not.
+
+        Raises:
+            LookupError: no such customer.
+        """
+        return await self._db.write(lambda tx: destinations.remove(tx, _customer(tx, customer)))
+
+    async def destinations(self) -> list[DestinationState]:
+        """Return every customer's bucket."""
+        found = await self._db.read(destinations.all_destinations)
+        return [
+            DestinationState(
+                customer=name,
+                url=one.url,
+                credentials_env=one.credentials_env,
+                key_template=one.key_template,
+                every_picture=one.every_picture,
+                waiting=waiting,
+                failed=failed,
+            )
+            for name, one, waiting, failed in found
+        ]
+
+
+def _customer(tx: Transaction, name: str) -> str:
+    found = customers.find_customer(tx, name)
+    if found is None:
+        raise LookupError(f"no customer is named {name!r}")
+    return found

@@ -1,0 +1,41 @@
+"""Keeping pictures in memory, for the HTTP skin's tests."""
+
+from __future__ import annotations
+
+import msgspec
+
+from api.fake_gateway import FakeGateway
+from safelight.errors import Gone, NotFound
+from safelight.types import ImageRecord
+
+
+class FakeRetention:
+    """Keeps what the fake gateway has made."""
+
+    def __init__(self, gateway: FakeGateway) -> None:
+        self._gateway = gateway
+
+    async def image(self, customer_id: str, image_id: str) -> ImageRecord:
+        found = self._gateway.images.get(image_id)
+        if found is None or found.customer_id != customer_id:
+            raise NotFound("No image has this id, or its link has expired.")
+        if found.deleted_at is not None:
+            raise Gone("This picture was deleted, or its time is over.")
+        return found
+
+    async def pin(self, customer_id: str, image_id: str) -> ImageRecord:
+        return await self._change(customer_id, image_id, pinned=True)
+
+    async def unpin(self, customer_id: str, image_id: str) -> ImageRecord:
+        return await self._change(customer_id, image_id, pinned=False)
+
+    async def delete(self, customer_id: str, image_id: str) -> None:
+        try:
+            await self._change(customer_id, image_id, deleted_at=1)
+        except Gone:
+            return
+
+    async def _change(self, customer_id: str, image_id: str, **values: object) -> ImageRecord:
+        found = await self.image(customer_id, image_id)
+        self._gateway.images[image_id] = msgspec.structs.replace(found, **values)
+        return self._gateway.images[image_id]
