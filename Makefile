@@ -25,7 +25,8 @@ demo: $(RUNTIME) ## start a gateway, order one poster with the openai SDK, show 
 	@$(BIN)/safelight demo
 
 test: lint ## all checks: lint, types, import rules, tests
-	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not campaign"
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not campaign" \
+		-o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 
 serve: $(RUNTIME) ## run the gateway with ./safelight.toml, if there is one, on ./data
 	@$(BIN)/safelight serve
