@@ -293,10 +293,10 @@ class App:
 
     async def start(self) -> int:
         """Continue what dead processes left, then accept orders; return how many jobs."""
-        # Before the first row is leased to it; without a row it would count as dead.
         await agree_on_store(self.parts, self.store_url)
         if self.store_url != store_address.FOLDER:
             store_address.note(self.config.data_dir, self.store_url)
+        # Before the first row is leased to it; without a row it would count as dead.
         await self._beat()
         self._heart.run("heartbeat", self._beat, pause_s=self.processes.beat_s)
         await self._finish_restore()

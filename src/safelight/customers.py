@@ -109,6 +109,18 @@ def find_customer(tx: Transaction, name: str) -> str | None:
     return None if row is None else str(row["id"])
 
 
+def customer_named(tx: Transaction, name: str) -> str:
+    """Return the id of the customer of that name.
+
+    Raises:
+        LookupError: there is none.
+    """
+    found = find_customer(tx, name)
+    if found is None:
+        raise LookupError(f"no customer is named {name!r}")
+    return found
+
+
 def any_customer(tx: Transaction) -> bool:
     """Return whether there is a customer at all (False on the first start)."""
     return tx.one("SELECT 1 FROM customer LIMIT 1") is not None

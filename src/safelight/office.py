@@ -103,7 +103,7 @@ class Office:
         """
 
         def work(tx: Transaction) -> Balance:
-            customer_id = _customer(tx, customer)
+            customer_id = customers.customer_named(tx, customer)
             if amount_micros > 0:
                 _topup(tx, customer_id, amount_micros, reason)
             else:
@@ -159,7 +159,7 @@ class Office:
         """
 
         def work(tx: Transaction) -> Balance:
-            customer_id = _customer(tx, customer)
+            customer_id = customers.customer_named(tx, customer)
             ledger.set_credit_line(tx, customer_id, line_micros)
             credit_lines.look_again(tx, customer_id)
             return ledger.balance(tx, customer_id)
@@ -174,7 +174,7 @@ class Office:
         """
 
         def work(tx: Transaction) -> tuple[StatementLine, ...]:
-            customer_id = _customer(tx, customer)
+            customer_id = customers.customer_named(tx, customer)
             lines: list[StatementLine] = []
             more = True
             while more:
@@ -209,7 +209,7 @@ class Office:
         """
         customer_id = None
         if customer is not None:
-            customer_id = await self._db.read(lambda tx: _customer(tx, customer))
+            customer_id = await self._db.read(lambda tx: customers.customer_named(tx, customer))
         looking = Verification(self._db, self._store, SystemClock())
         report = await looking.run(customer_id=customer_id, blobs=blobs)
         report.findings = await looking.again(report, blobs=blobs)
@@ -227,7 +227,9 @@ class Office:
         Raises:
             LookupError: no such customer.
         """
-        return await self._db.write(lambda tx: ledger.freeze(tx, _customer(tx, customer), reason))
+        return await self._db.write(
+            lambda tx: ledger.freeze(tx, customers.customer_named(tx, customer), reason)
+        )
 
     async def unfreeze(self, customer: str, reason: str) -> tuple[bool, tuple[str, ...]]:
         """Let a customer order again and accept what is found of him now and was before.
@@ -241,7 +243,7 @@ class Office:
         standing = (await self.verify(customer, blobs=0.0)).findings
 
         def work(tx: Transaction) -> tuple[bool, tuple[str, ...]]:
-            customer_id = _customer(tx, customer)
+            customer_id = customers.customer_named(tx, customer)
             known.note(tx, standing)
             accepted = known.accept(tx, customer_id, reason)
             return ledger.unfreeze(tx, customer_id), accepted
@@ -261,13 +263,6 @@ async def open_office(data_dir: Path) -> AsyncIterator[Office]:
     finally:
         store.close()
         await db.close()
-
-
-def _customer(tx: Transaction, name: str) -> str:
-    found = customers.find_customer(tx, name)
-    if found is None:
-        raise LookupError(f"no customer is named {name!r}")
-    return found
 
 
 def _keys(tx: Transaction) -> list[customers.KeyInfo]:

@@ -62,7 +62,7 @@ class OfficePictures:
         """
 
         def page(tx: Transaction) -> tuple[list[str], list[str]]:
-            customer_id = _customer(tx, customer)
+            customer_id = customers.customer_named(tx, customer)
             pictures = lifetimes.purge(tx, customer_id, limit=PAGE)
             inputs = [] if len(pictures) == PAGE else lifetimes.purge_inputs(tx, customer_id)
             removals.want(tx, [*pictures, *inputs])
@@ -99,7 +99,7 @@ class OfficePictures:
             destinations.put(
                 tx,
                 Destination(
-                    customer_id=_customer(tx, customer),
+                    customer_id=customers.customer_named(tx, customer),
                     url=spelled,
                     credentials_env=credentials_env,
                     key_template=key_template,
@@ -116,7 +116,9 @@ class OfficePictures:
         Raises:
             LookupError: no such customer.
         """
-        return await self._db.write(lambda tx: destinations.remove(tx, _customer(tx, customer)))
+        return await self._db.write(
+            lambda tx: destinations.remove(tx, customers.customer_named(tx, customer))
+        )
 
     async def destinations(self) -> list[DestinationState]:
         """Return every customer's bucket."""
@@ -133,10 +135,3 @@ class OfficePictures:
             )
             for name, one, waiting, failed in found
         ]
-
-
-def _customer(tx: Transaction, name: str) -> str:
-    found = customers.find_customer(tx, name)
-    if found is None:
-        raise LookupError(f"no customer is named {name!r}")
-    return found

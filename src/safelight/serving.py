@@ -12,7 +12,8 @@ import logging
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -80,10 +81,7 @@ def serve(
     Raises:
         ConfigError: the data folder cannot be used, or the port is taken.
     """
-    telemetry.configure()
-    _raise_open_files()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(config, on_ready, make_app))
+    return _run(_serve(config, on_ready, make_app))
 
 
 async def _serve(
@@ -130,10 +128,14 @@ def work(
     Raises:
         ConfigError: the data folder cannot be used, or the port is taken.
     """
+    return _run(_work(config, port, on_ready, make_app))
+
+
+def _run(process: Coroutine[Any, Any, int]) -> int:
     telemetry.configure()
     _raise_open_files()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_work(config, port, on_ready, make_app))
+        return runner.run(process)
 
 
 async def _work(

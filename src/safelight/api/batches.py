@@ -16,6 +16,7 @@ from safelight.api.body import json_body
 from safelight.api.callers import authenticate, caller_of
 from safelight.api.exchange import Exchange
 from safelight.api.files import ExpiresAfter, keep_s_of, limit_of
+from safelight.api.job_views import seconds
 from safelight.api.origin import origin_of
 from safelight.api.timing import Timing
 from safelight.api.wire import parse_fields, present
@@ -189,24 +190,20 @@ def batch_view(row: BatchRow, counts: Counts) -> BatchView:
         output_file_id=row.output_file_id,
         error_file_id=row.error_file_id,
         created_at=row.created_at // 1000,
-        in_progress_at=_seconds(row.in_progress_at),
+        in_progress_at=seconds(row.in_progress_at),
         expires_at=row.expires_at // 1000,
-        finalizing_at=_seconds(row.finalizing_at),
-        completed_at=_seconds(row.completed_at),
-        failed_at=_seconds(row.failed_at),
-        expired_at=_seconds(row.expired_at),
-        cancelling_at=_seconds(row.cancelling_at),
-        cancelled_at=_seconds(row.cancelled_at),
+        finalizing_at=seconds(row.finalizing_at),
+        completed_at=seconds(row.completed_at),
+        failed_at=seconds(row.failed_at),
+        expired_at=seconds(row.expired_at),
+        cancelling_at=seconds(row.cancelling_at),
+        cancelled_at=seconds(row.cancelled_at),
         request_counts=RequestCounts(
             total=row.total, completed=counts.completed, failed=counts.failed
         ),
         usage=row.usage,
         metadata=row.metadata,
     )
-
-
-def _seconds(time_ms: int | None) -> int | None:
-    return None if time_ms is None else time_ms // 1000
 
 
 def _check_metadata(metadata: dict[str, str] | None) -> None:

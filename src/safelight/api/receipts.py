@@ -11,6 +11,7 @@ import msgspec
 
 from safelight.api.callers import authenticate
 from safelight.api.exchange import Exchange
+from safelight.api.job_views import seconds
 from safelight.attempts import Attempt
 from safelight.gateway.receipts import Movement, Receipt
 from safelight.types import ImageFormat
@@ -116,9 +117,9 @@ def receipt_view(found: Receipt) -> ReceiptView:
         charged_micros=found.charged_micros,
         free_reason=found.free_reason,
         created_at=job.created_at // 1000,
-        started_at=_seconds(job.started_at),
-        completed_at=_seconds(job.completed_at),
-        delivered_at=_seconds(job.delivered_at),
+        started_at=seconds(job.started_at),
+        completed_at=seconds(job.completed_at),
+        delivered_at=seconds(job.delivered_at),
         transfers=tuple(_transfer(movement) for movement in found.movements),
         attempts=tuple(
             _attempt(number, attempt, found.aliases[attempt.account])
@@ -142,7 +143,3 @@ def _attempt(number: int, attempt: Attempt, alias: str) -> ReceiptAttempt:
         account=alias,
         upstream_request_id=attempt.upstream_request_id,
     )
-
-
-def _seconds(time_ms: int | None) -> int | None:
-    return None if time_ms is None else time_ms // 1000

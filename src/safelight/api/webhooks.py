@@ -16,7 +16,7 @@ from safelight.api.body import json_body
 from safelight.api.callers import authenticate
 from safelight.api.context import GatewayPort
 from safelight.api.exchange import Exchange
-from safelight.api.job_views import JobView, job_view
+from safelight.api.job_views import JobView, job_view, seconds
 from safelight.api.origin import own_origin
 from safelight.api.wire import parse_fields, present
 from safelight.config import ServerConfig
@@ -226,7 +226,7 @@ async def rotate_secret(exchange: Exchange) -> None:
 
 async def _respond_secret(exchange: Exchange, signing: Signing) -> None:
     view = SecretView(
-        secret=signing.secret, previous_secret_until=_seconds(signing.previous_until or None)
+        secret=signing.secret, previous_secret_until=seconds(signing.previous_until or None)
     )
     await exchange.respond_json(view, headers=[(b"cache-control", b"no-store")])
 
@@ -349,10 +349,10 @@ def _view(found: Webhook, signing: Signing | None = None) -> WebhookView:
         key_id=found.key_id,
         enabled=found.disabled_at is None,
         disabled_reason=found.disabled_reason,
-        disabled_at=_seconds(found.disabled_at),
-        failing_since=_seconds(found.failing_since),
+        disabled_at=seconds(found.disabled_at),
+        failing_since=seconds(found.failing_since),
         created_at=found.created_at // 1000,
-        previous_secret_until=_seconds(found.previous_until or None),
+        previous_secret_until=seconds(found.previous_until or None),
         secret=msgspec.UNSET if signing is None else signing.secret,
     )
 
@@ -368,13 +368,9 @@ def _delivery_view(found: Delivery) -> DeliveryView:
         batch_id=found.subject if kind == "batch" else None,
         state=found.state,
         attempts=found.attempts,
-        next_attempt_at=_seconds(found.next_at) if found.state == "pending" else None,
+        next_attempt_at=seconds(found.next_at) if found.state == "pending" else None,
         last_status=found.last_status,
         last_error=found.last_error,
         created_at=found.created_at // 1000,
-        delivered_at=_seconds(found.delivered_at),
+        delivered_at=seconds(found.delivered_at),
     )
-
-
-def _seconds(time_ms: int | None) -> int | None:
-    return None if time_ms is None else time_ms // 1000

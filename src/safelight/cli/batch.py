@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import msgspec
 import typer
@@ -17,7 +16,7 @@ import typer
 from safelight.cli import options, output
 from safelight.cli.errors import AnswerError, CliError, ExitCode
 from safelight.cli.forms import FilePart, form_body, json_body
-from safelight.cli.http import Gateway
+from safelight.cli.http import Gateway, in_path
 from safelight.cli.progress import Waiting
 from safelight.cli.table import Column
 
@@ -133,7 +132,7 @@ def cancel(
 ) -> None:
     """Let nothing more of a batch begin; calls that are out at a vendor still end."""
     gateway = options.gateway(context, url, api_key, timeout)
-    with gateway.send("POST", f"{ROUTE}/{_in_path(batch_id)}/cancel") as reply:
+    with gateway.send("POST", f"{ROUTE}/{in_path(batch_id)}/cancel") as reply:
         _show(_object(reply.json()), as_json=as_json)
 
 
@@ -186,7 +185,7 @@ def _endpoint_of(source: Path) -> str:
 
 
 def _batch(gateway: Gateway, batch_id: str) -> dict[str, Any]:
-    return _object(gateway.get(f"{ROUTE}/{_in_path(batch_id)}"))
+    return _object(gateway.get(f"{ROUTE}/{in_path(batch_id)}"))
 
 
 def _ended(gateway: Gateway, made: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
@@ -215,7 +214,7 @@ def _fetch(
         file_id = made.get(name)
         if file_id is None:
             continue
-        gateway.persist(_download(gateway, f"/v1/files/{_in_path(file_id)}/content", path))
+        gateway.persist(_download(gateway, f"/v1/files/{in_path(file_id)}/content", path))
         written.append(path)
         if not quiet:
             typer.echo(f"{path}")
@@ -283,7 +282,3 @@ def _object(answer: Any) -> dict[str, Any]:
     if not isinstance(answer, dict):
         raise AnswerError({"message": "the gateway's answer is no batch"}, status=None)
     return answer
-
-
-def _in_path(name: str) -> str:
-    return quote(name, safe="")

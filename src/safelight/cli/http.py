@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
@@ -279,6 +279,17 @@ class Gateway:
                 if notice:
                     notice(problem.message, wait_s)
                 self.patience.sleep(wait_s)
+
+
+def in_path(name: str) -> str:
+    """Return an id as one part of a path.
+
+    Raises:
+        CliError: it is empty, which would name all of a kind (exit code 2).
+    """
+    if not name.strip():
+        raise CliError("the id is empty", exit_code=ExitCode.USAGE)
+    return quote(name, safe="")
 
 
 def _backoff(failures: int) -> float:

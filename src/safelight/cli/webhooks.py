@@ -7,15 +7,14 @@ the answers is in the JSON as the gateway gave it.
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 from rich.markup import escape
 
 from safelight.cli import options, output
-from safelight.cli.errors import AnswerError, CliError, ExitCode
+from safelight.cli.errors import AnswerError, CliError
 from safelight.cli.forms import json_body
-from safelight.cli.http import Gateway
+from safelight.cli.http import Gateway, in_path
 from safelight.cli.table import Column
 
 ROUTE = "/v1/webhooks"
@@ -96,7 +95,7 @@ def remove(
 ) -> None:
     """Remove a webhook and what it was told."""
     gateway = options.gateway(context, url, api_key, timeout)
-    answer = _send(gateway, "DELETE", f"{ROUTE}/{_in_path(webhook_id)}")
+    answer = _send(gateway, "DELETE", f"{ROUTE}/{in_path(webhook_id)}")
     if as_json:
         output.print_json(answer)
     else:
@@ -124,7 +123,7 @@ def rotate(
 ) -> None:
     """Make a new secret and print it."""
     gateway = options.gateway(context, url, api_key, timeout)
-    which = "secret" if webhook_id == CUSTOMER_SECRET else _in_path(webhook_id)
+    which = "secret" if webhook_id == CUSTOMER_SECRET else in_path(webhook_id)
     answer = _send(gateway, "POST", f"{ROUTE}/{which}/rotate", {"overlap_s": round(overlap * 3600)})
     _print_secret(answer, as_json=as_json)
 
@@ -140,7 +139,7 @@ def try_out(
 ) -> None:
     """Send a test message now and say what came of it; ends with 1 if it was not taken."""
     gateway = options.gateway(context, url, api_key, timeout)
-    sent = _send(gateway, "POST", f"{ROUTE}/{_in_path(webhook_id)}/test", {})
+    sent = _send(gateway, "POST", f"{ROUTE}/{in_path(webhook_id)}/test", {})
     good = sent.get("state") == "delivered"
     if as_json:
         output.print_json(sent)
@@ -165,7 +164,7 @@ def deliveries(
 ) -> None:
     """List what was told, what was not taken and when it is tried again."""
     gateway = options.gateway(context, url, api_key, timeout)
-    route = f"{ROUTE}/{_in_path(webhook_id)}/deliveries" if webhook_id else f"{ROUTE}/deliveries"
+    route = f"{ROUTE}/{in_path(webhook_id)}/deliveries" if webhook_id else f"{ROUTE}/deliveries"
     found = _pages(gateway, route, limit)
     if as_json:
         output.print_json({"object": "list", "data": found})
@@ -186,7 +185,7 @@ def redeliver(
 ) -> None:
     """Send a message again, under its old id."""
     gateway = options.gateway(context, url, api_key, timeout)
-    again = _send(gateway, "POST", f"{ROUTE}/deliveries/{_in_path(delivery_id)}/redeliver", {})
+    again = _send(gateway, "POST", f"{ROUTE}/deliveries/{in_path(delivery_id)}/redeliver", {})
     if as_json:
         output.print_json(again)
     else:
@@ -242,12 +241,6 @@ def _data(answer: Any) -> list[dict[str, Any]]:
         raise AnswerError({"message": "the gateway's answer is no list"}, status=None)
     data: list[dict[str, Any]] = answer["data"]
     return data
-
-
-def _in_path(name: str) -> str:
-    if not name.strip():
-        raise CliError("the id is empty", exit_code=ExitCode.USAGE)
-    return quote(name, safe="")
 
 
 # --- showing ---------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from safelight.durable import make_folder
 from safelight.errors import StorageError
-from safelight.storage.disk import translated
+from safelight.storage.disk import free_bytes_at, translated
 
 IN_USE_S = 15 * 60
 """A file that was asked for so lately may be about to be opened."""
@@ -88,12 +88,7 @@ class CacheFolder:
 
     def free_bytes(self) -> int:
         """Return how many bytes this process may still write on the folder's file system."""
-        folder = self.root
-        while not folder.exists():
-            folder = folder.parent
-        with translated("measure free space"):
-            status = os.statvfs(folder)
-        return status.f_bavail * status.f_frsize
+        return free_bytes_at(self.root)
 
 
 class Incoming:

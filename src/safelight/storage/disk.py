@@ -277,12 +277,7 @@ class DiskStore:
             return file
 
     def _free_bytes(self) -> int:
-        folder = self._root
-        while not folder.exists():
-            folder = folder.parent
-        with translated("measure free space"):
-            status = os.statvfs(folder)
-        return status.f_bavail * status.f_frsize
+        return free_bytes_at(self._root)
 
     def _remove_leftovers(self) -> None:
         # Harmless where they are, so a failure to remove them is no reason not to start.
@@ -290,6 +285,19 @@ class DiskStore:
             for part in self._temporary.iterdir():
                 if time.time() - part.stat().st_mtime > _LEFTOVER_S:
                     part.unlink()
+
+
+def free_bytes_at(folder: Path) -> int:
+    """Return how many bytes this process may write on the file system of a folder, made or not.
+
+    Raises:
+        StorageError: it cannot be measured.
+    """
+    while not folder.exists():
+        folder = folder.parent
+    with translated("measure free space"):
+        status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
 
 
 def stored_digests(root: Path) -> Iterator[Path]:
