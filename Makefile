@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 TOOLS := $(VENV)/tools
 LITELLM := $(VENV)/litellm
 LITELLM_VERSION := 1.106.2
+PORTKEY := $(VENV)/portkey
+PORTKEY_VERSION := 1.15.2
 
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
@@ -37,8 +39,13 @@ lint: $(DEVELOPMENT) ## ruff, formatting, strict mypy, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(RUNTIME) ## measure throughput and memory on this machine
-	@$(BIN)/safelight bench
+bench: $(RUNTIME) ## measure the gateway beside its peers: half an hour
+	-@$(MAKE) --no-print-directory $(LITELLM)/.installed-$(LITELLM_VERSION)
+	-@$(MAKE) --no-print-directory $(PORTKEY)/.installed-$(PORTKEY_VERSION)
+	@mkdir -p build
+	@$(BIN)/safelight bench --out build/bench.json --plots docs/performance \
+		$$(test -x $(LITELLM)/bin/litellm && echo --litellm $(LITELLM)/bin/litellm) \
+		$$(test -d $(PORTKEY)/node_modules && echo --portkey $(PORTKEY))
 
 bench-pool: $(RUNTIME) $(LITELLM)/.installed-$(LITELLM_VERSION) ## play bad days against the pool and the LiteLLM proxy
 	@mkdir -p build
@@ -85,9 +92,15 @@ $(TOOLS)/.installed: | $(VENV)/.created
 	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.5'
 	@touch $@
 
-# The contender of bench-pool has dozens of dependencies; none of them is safelight's.
+# A contender of both benches; it has dozens of dependencies, and none of them is safelight's.
 $(LITELLM)/.installed-$(LITELLM_VERSION): | $(VENV)/.created
 	@echo "Installing LiteLLM $(LITELLM_VERSION) into $(LITELLM) ..."
 	@$(PYTHON) -m venv $(LITELLM)
 	@$(LITELLM)/bin/python -m pip install --quiet --disable-pip-version-check 'litellm[proxy]==$(LITELLM_VERSION)'
+	@touch $@
+
+# Another contender; without npm the bench leaves it out.
+$(PORTKEY)/.installed-$(PORTKEY_VERSION): | $(VENV)/.created
+	@echo "Installing the Portkey gateway $(PORTKEY_VERSION) into $(PORTKEY) ..."
+	@npm install --prefix $(PORTKEY) --no-audit --no-fund --loglevel=error @portkey-ai/gateway@$(PORTKEY_VERSION)
 	@touch $@

@@ -17,21 +17,19 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
-import psycopg
 
-from safelight import backups
+from safelight import allocator, backups
 from safelight.api import make_asgi
 from safelight.api.batch_forms import BatchForms
 from safelight.api.batches import BatchMessages
 from safelight.api.context import Services
+from safelight.api.sending import SendingRoom
 from safelight.api.webhooks import JobMessages
 from safelight.channels import Channels
 from safelight.clock import Clock, SystemClock
 from safelight.config import Config
 from safelight.costs import MarginWatch
 from safelight.db import Database, SchemaTooNew, address
-from safelight.db.postgres import PostgresDatabase
-from safelight.db.postgres_opening import NotForText
 from safelight.db.sqlite import BUSY_TIMEOUT_S, SqliteDatabase
 from safelight.db.sqlite_opening import Damaged
 from safelight.db.sqlite_trouble import OnDamage
@@ -155,12 +153,12 @@ class App:
             clock=clock,
             config=config,
             spool_dir=self.uploads,
+            sending=SendingRoom(config.server.max_sending_bytes),
         )
         self.asgi = make_asgi(self.services)
         self._recovery = Recovery(self.gateway, self.parts, self.processes)
         self._reaper = Reaper(self.gateway, self.parts, self.processes, self._recovery)
-        self._heart = Background()
-        self._background = Background()
+        self._heart, self._background = Background(), Background()
 
     def _make_parts(self, accounts: tuple[Account, ...], rng: random.Random) -> Parts:
         config, clock = self.config, self.clock
@@ -285,6 +283,7 @@ class App:
             share=config.queue.customer_share,
             polls_s={"jobs": config.queue.poll_s},
             runs=config.queue.run,
+            used=lambda: url is not None or connecting.is_there(config.data_dir),
         )
 
     async def _dead_among(self, owners: Collection[str]) -> set[str]:
@@ -318,6 +317,7 @@ class App:
         background.run("persist", self.persisting.sweep, pause_s=PERSIST_S, at_once=True)
         background.run("retention", self.retention.sweep, pause_s=RETENTION_S, at_once=True)
         background.run("probe accounts", self.upkeep.probe, pause_s=self.config.pool.probe_s)
+        background.run("give memory back", allocator.give_back, pause_s=allocator.GIVE_BACK_S)
         verify_s = self.config.billing.verify_s
         background.run("verify", self.auditor.round, pause_s=verify_s, at_once=True)
         return recovered
@@ -451,6 +451,12 @@ def open_at(url: str, data_dir: Path, clock: Clock) -> Database:
 
 
 def _open_postgres(url: str, clock: Clock) -> Database:
+    # The driver takes 10 MB, which a process with its books in a file can do without.
+    import psycopg  # noqa: PLC0415
+
+    from safelight.db.postgres import PostgresDatabase  # noqa: PLC0415
+    from safelight.db.postgres_opening import NotForText  # noqa: PLC0415
+
     try:
         # Processes on many machines agree on the database's clock, not on their own.
         return PostgresDatabase(url, None if isinstance(clock, SystemClock) else clock)

@@ -158,7 +158,10 @@ def _rows(tx: Transaction, key_id: str) -> list[Row]:
 
 def _spent_by_day(tx: Transaction, key_id: str | None = None) -> dict[str, dict[str, Micros]]:
     """Return, by key and day, the prices of open and completed jobs; of all keys with budgets."""
-    which = "key_id = :key" if key_id is not None else "key_id IN (SELECT key_id FROM budget)"
+    which = "key_id IN (SELECT key_id FROM budget)"
+    if key_id is not None:
+        # Its customer's jobs are found by an index; the jobs of a key have none.
+        which = "customer_id = (SELECT customer_id FROM api_key WHERE id = :key) AND key_id = :key"
     rows = tx.all(
         "SELECT key_id, budget_day, CAST(SUM(price_micros) AS BIGINT) AS micros FROM job "
         f"WHERE {which} AND state IN ('queued', 'in_progress', 'completed') "

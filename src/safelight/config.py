@@ -42,6 +42,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     host: Text = "127.0.0.1"
     port: Port = 8080
+    workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 1
+    """Processes of `safelight serve` that share the port; 0: one for each core."""
     public_url: str = ""
     """Origin for links in answers, e.g. https://images.example.com; empty: from the Host header."""
     max_request_bytes: Bytes = 64 * 1024 * 1024
@@ -50,10 +52,14 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Limit of a JSON body on routes that carry no pictures."""
     max_buffered_bytes: Bytes = 256 * 1024 * 1024
     """Most bytes of JSON bodies in memory at one time, beyond the first 64 KiB of each."""
+    max_sending_bytes: Annotated[int, msgspec.Meta(ge=8 * 1024 * 1024, le=2**40)] = 48 * 1024 * 1024
+    """Most bytes of answers in memory at one time."""
     header_timeout_s: Seconds = 10.0
     body_timeout_s: Seconds = 120.0
     body_min_bytes_per_s: Bytes = 8 * 1024
     drain_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 240.0
+    drain_notice_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
+    """How long a balancer has to see /readyz fail before nothing new is taken; 0: there is none."""
     max_in_flight: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
     """Most jobs that run at one time in one process."""
     max_wait_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 60.0

@@ -55,11 +55,6 @@ def page(
     """
     conditions = ["customer_id = :customer"]
     values: dict[str, object] = {"customer": customer_id, "limit": limit}
-    for place, state in enumerate(chosen.states):
-        values[f"state{place}"] = str(state)
-    if chosen.states:
-        names = ", ".join(f":state{place}" for place in range(len(chosen.states)))
-        conditions.append(f"state IN ({names})")
     for condition, name, value in (
         ("channel = :channel", "channel", chosen.channel),
         ("request_id = :request", "request", chosen.request_id),
@@ -79,12 +74,19 @@ def page(
         )
         values |= {"at": seen["created_at"], "seen": after}
     way = "DESC" if newest_first else "ASC"
-    rows = tx.all(
-        f"SELECT id FROM job WHERE {' AND '.join(conditions)} "
-        f"ORDER BY created_at {way}, id {way} LIMIT :limit",
-        values,
-    )
-    return [row["id"] for row in rows]
+    order = f"ORDER BY created_at {way}, id {way} LIMIT :limit"
+    if not chosen.states:
+        rows = tx.all(f"SELECT id FROM job WHERE {' AND '.join(conditions)} {order}", values)
+        return [row["id"] for row in rows]
+    # A page of each state, and of these pages the first: an index has each in its order, but not
+    # all of them together, and would read every job of theirs to sort it.
+    conditions.append("state = :state")
+    each = f"SELECT id, created_at FROM job WHERE {' AND '.join(conditions)} {order}"
+    found = [
+        row for state in set(chosen.states) for row in tx.all(each, {**values, "state": str(state)})
+    ]
+    found.sort(key=lambda row: (row["created_at"], row["id"]), reverse=newest_first)
+    return [row["id"] for row in found[:limit]]
 
 
 def _place(tx: Transaction, customer_id: str, job_id: str) -> Row:

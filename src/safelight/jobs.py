@@ -23,6 +23,7 @@ from safelight.types import (
     JobClass,
     JobFailure,
     JobState,
+    Metadata,
     Micros,
     SizePlan,
     Stage,
@@ -88,16 +89,17 @@ def insert_job(  # noqa: PLR0913  (the columns of one row)
     priority: int = 100,
     not_before: int | None = None,
     batch_id: str | None = None,
+    metadata: Metadata = (),
 ) -> None:
     """Insert one job, queued: leased to the process that will run it, or to nobody yet."""
     tx.execute(
         "INSERT INTO job (id, request_id, customer_id, key_id, n, channel, size, state, "
         "request, size_plan, price_micros, reserve_id, epoch, lease_owner, deadline_at, "
-        "created_at, budget_day, job_class, priority, not_before, batch_id) VALUES "
+        "created_at, budget_day, job_class, priority, not_before, batch_id, metadata) VALUES "
         "(:id, :request_id, :customer_id, :key_id, :n, :channel, "
         ":size, 'queued', :request, :size_plan, :price_micros, :reserve_id, 1, "
         ":lease_owner, :deadline_at, :now, :budget_day, :job_class, :priority, :not_before, "
-        ":batch_id)",
+        ":batch_id, :metadata)",
         {
             "id": job_id,
             "request_id": request.id,
@@ -118,6 +120,7 @@ def insert_job(  # noqa: PLR0913  (the columns of one row)
             "priority": priority,
             "not_before": not_before,
             "batch_id": batch_id,
+            "metadata": _json(dict(metadata)) if metadata else None,
         },
     )
 
@@ -222,7 +225,11 @@ def among(tx: Transaction, job_ids: Sequence[str], *, ended: bool = False) -> li
 
 def get_image(tx: Transaction, image_id: str) -> ImageRecord | None:
     """Return an image of any customer, or None."""
-    row = tx.one(_JOB_COLUMNS + "WHERE i.id = :id", {"id": image_id})
+    row = tx.one(
+        # By its job, which is found by its id: asked for the image alone, all jobs would be read.
+        _JOB_COLUMNS + "WHERE j.id = (SELECT job_id FROM image WHERE id = :id) AND i.id = :id",
+        {"id": image_id},
+    )
     return None if row is None else image_rows.record(row)
 
 
@@ -367,12 +374,9 @@ def requests_to_join(
 
 
 def claim_request(
-    tx: Transaction, request: RequestRow, *, owner: str | None, retry_count: int, until: int
+    tx: Transaction, request: RequestRow, *, owner: str, retry_count: int, until: int
 ) -> bool:
-    """Attach a retry to a request, once per retry count; False when another was faster.
-
-    `owner` is None where nobody waits for the answer.
-    """
+    """Attach a retry to a request, once per retry count; False when another was faster."""
     return bool(
         tx.execute(
             "UPDATE request SET attached_by = :owner, retry_count = :count, "
@@ -469,7 +473,12 @@ def _job(row: Row) -> Job:
         not_before=row["not_before"],
         cancel_requested_at=row["cancel_requested_at"],
         batch_id=row["batch_id"],
+        metadata=_pairs(row["metadata"]),
     )
+
+
+def _pairs(text: str | None) -> Metadata:
+    return () if text is None else tuple(msgspec.json.decode(text, type=dict[str, str]).items())
 
 
 def _optional(text: str | None, kind: type[Any]) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from safelight import transfer_spans
 from safelight.db import Row, Transaction, UniqueViolation
 from safelight.errors import CustomerFrozen, InsufficientBalance, SafelightError
 from safelight.types import Balance, Micros
@@ -265,7 +266,7 @@ def transfers(
     Raises:
         LookupError: `after` is no transfer of this customer.
     """
-    seq = 0
+    seq, last = transfer_spans.between(tx, customer_id, from_ms=from_ms, to_ms=to_ms)
     if after is not None:
         row = tx.one(
             "SELECT seq FROM transfer WHERE id = :id AND customer_id = :customer",
@@ -273,13 +274,15 @@ def transfers(
         )
         if row is None:
             raise LookupError(after)
-        seq = row["seq"]
+        seq = max(seq, row["seq"])
     return tx.all(
-        "SELECT * FROM transfer WHERE customer_id = :customer AND seq > :seq AND kind <> 'reserve' "
+        "SELECT * FROM transfer WHERE customer_id = :customer AND seq > :seq AND seq <= :last "
+        "AND kind <> 'reserve' "
         "AND created_at >= :from AND created_at < :to ORDER BY seq LIMIT :limit",
         {
             "customer": customer_id,
             "seq": seq,
+            "last": last,
             "from": from_ms if from_ms is not None else 0,
             "to": to_ms if to_ms is not None else 2**62,
             "limit": limit,
@@ -304,16 +307,20 @@ def story(tx: Transaction, reserve_id: str) -> list[Row]:
 
 def posted_before(tx: Transaction, customer_id: str, before_ms: int) -> Micros:
     """Return what a customer's transfers made before a moment (ms since 1970) add up to."""
+    first, last = transfer_spans.between(tx, customer_id, from_ms=before_ms, to_ms=before_ms)
+    # All up to `first` were made before, none behind `last`: what is between is looked at singly.
+    known = tx.one("SELECT balance_micros FROM transfer WHERE seq = :first", {"first": first})
     row = tx.one(
         "SELECT CAST(COALESCE(SUM(CASE WHEN kind = 'settle' THEN -amount_micros "
         "WHEN kind IN ('topup', 'refund') THEN amount_micros "
         "WHEN kind = 'adjust' AND credit = customer_id THEN amount_micros "
         "WHEN kind = 'adjust' THEN -amount_micros ELSE 0 END), 0) AS BIGINT) AS posted "
-        "FROM transfer WHERE customer_id = :customer AND created_at < :before",
-        {"customer": customer_id, "before": before_ms},
+        "FROM transfer WHERE customer_id = :customer AND seq > :first AND seq <= :last "
+        "AND created_at < :before",
+        {"customer": customer_id, "before": before_ms, "first": first, "last": last},
     )
     assert row is not None, "a sum without GROUP BY has one row"
-    posted: Micros = row["posted"]
+    posted: Micros = row["posted"] + (0 if known is None else known["balance_micros"])
     return posted
 
 
@@ -428,7 +435,14 @@ def _append(tx: Transaction, **values: Any) -> None:
         ":job_id, :actor, :reason, :created_at, :balance_micros, :prev_hash, :hash)",
         row,
     )
-    tx.execute("UPDATE balance SET chain = :hash WHERE customer_id = :customer_id", row)
+    tx.execute(
+        "UPDATE balance SET chain = :hash, "
+        "set_back_ms = CASE WHEN latest_at - :created_at > set_back_ms "
+        "THEN latest_at - :created_at ELSE set_back_ms END, "
+        "latest_at = CASE WHEN latest_at > :created_at THEN latest_at ELSE :created_at END "
+        "WHERE customer_id = :customer_id",
+        row,
+    )
 
 
 _HASHED = (

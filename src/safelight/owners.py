@@ -47,10 +47,10 @@ def open_jobs(tx: Transaction) -> list[OpenJob]:
 
 
 def overdue_in_queue(tx: Transaction, *, before_ms: int, limit: int) -> list[OpenJob]:
-    """Return jobs that nobody has begun and whose deadline was before that, the oldest first."""
+    """Return jobs that nobody has begun and whose deadline was before that, the latest last."""
     rows = tx.all(
         _OPEN_JOB + "WHERE state = 'queued' AND lease_owner IS NULL AND deadline_at < :before "
-        "ORDER BY created_at, id LIMIT :limit",
+        "ORDER BY deadline_at, id LIMIT :limit",
         {"before": before_ms, "limit": limit},
     )
     return [_open_job(row) for row in rows]

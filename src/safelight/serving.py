@@ -1,7 +1,7 @@
 """Serving: one process, a server or a worker, from its first look at the data folder to its end.
 
-Owns starting one after another, the first customer, the listening socket, signals and the drain.
-app.py puts the parts together.
+Owns starting one after another, the first customer, the moment of listening, signals and the drain.
+app.py puts the parts together; supervising.py starts several such processes as one server.
 """
 
 from __future__ import annotations
@@ -13,37 +13,27 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import uvicorn
 
-from safelight import customers, telemetry
+from safelight import allocator, customers, listening, telemetry
 from safelight.api.health import make_health
-from safelight.api.server import uvicorn_config
+from safelight.api.server import BACKLOG, uvicorn_config
 from safelight.app import App, make_data_folder
 from safelight.clock import Clock, SystemClock
-from safelight.config import Config
-from safelight.errors import ConfigError
+from safelight.config import Config, ServerConfig
 from safelight.gateway.process_files import starting
 from safelight.money import dollars_to_micros
 from safelight.office import Office
-from safelight.types import Micros
+from safelight.server_info import ServerInfo
 
 log = logging.getLogger("safelight.app")
 
-
-class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a started server is; `first_key` only on the first start of a data folder."""
-
-    url: str
-    first_key: str | None
-    customer: str | None
-    credit_micros: Micros
-    channels: tuple[str, ...]
-    accounts: tuple[str, ...]
-    recovered_jobs: int
-    warnings: tuple[str, ...] = ()
+LAST_CALL_S = 1.0
+"""How long a process that stopped listening still takes orders: on connections made before."""
 
 
 class _Server(uvicorn.Server):
@@ -64,12 +54,18 @@ class _Server(uvicorn.Server):
         if self.started:
             self._on_listening(self.servers[0].sockets[0].getsockname()[1])
 
+    def stop_listening(self) -> None:
+        """Take no more connections; those that are there go on."""
+        for one in self.servers:
+            one.close()
+
 
 def serve(
     config: Config,
     *,
     on_ready: Callable[[ServerInfo], None],
     make_app: Callable[[Config, Clock], App] = App,
+    worker: int | None = None,
 ) -> int:
     """Run a server until SIGINT or SIGTERM; return the exit code.
 
@@ -77,17 +73,19 @@ def serve(
         config: everything, defaults filled in.
         on_ready: called once, when it listens.
         make_app: puts the parts together.
+        worker: number of this process where several are one server and share its port.
 
     Raises:
         ConfigError: the data folder cannot be used, or the port is taken.
     """
-    return _run(_serve(config, on_ready, make_app))
+    return _run(_serve(config, on_ready, make_app, worker), worker)
 
 
 async def _serve(
     config: Config,
     on_ready: Callable[[ServerInfo], None],
     make_app: Callable[[Config, Clock], App],
+    worker: int | None,
 ) -> int:
     make_data_folder(config.data_dir)
     async with starting(config.data_dir):
@@ -96,7 +94,7 @@ async def _serve(
             settings = uvicorn_config(app.asgi, config)
             # Before the first customer is made: whoever cannot listen cannot show the key, and it
             # is shown only once.
-            listener = _bound(settings)
+            listener = _listener(settings, worker)
             first_key = await _first_customer(app)
             recovered = await app.start()
         except BaseException:
@@ -131,8 +129,9 @@ def work(
     return _run(_work(config, port, on_ready, make_app))
 
 
-def _run(process: Coroutine[Any, Any, int]) -> int:
-    telemetry.configure()
+def _run(process: Coroutine[Any, Any, int], worker: int | None = None) -> int:
+    allocator.tune()
+    telemetry.configure(worker=worker)
     _raise_open_files()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(process)
@@ -147,14 +146,15 @@ async def _work(
     config = msgspec.structs.replace(
         config,
         queue=msgspec.structs.replace(config.queue, run=True),
-        server=msgspec.structs.replace(config.server, port=port or 0),
+        # No balancer sends orders to a worker, so none has to notice that it leaves.
+        server=msgspec.structs.replace(config.server, port=port or 0, drain_notice_s=0.0),
     )
     make_data_folder(config.data_dir)
     async with starting(config.data_dir):
         app = make_app(config, SystemClock())
         try:
             settings = uvicorn_config(make_health(lambda: app.gateway.accepting), config)
-            listener = None if port is None else _bound(settings)
+            listener = None if port is None else _listener(settings, None)
             recovered = await app.start()
         except BaseException:
             await app.stop(0)
@@ -199,31 +199,30 @@ async def _until_told(app: App, server: _Server | None, listener: socket.socket 
         await app.stop(0)
 
 
-def _bound(settings: uvicorn.Config) -> socket.socket:
-    """Take the address to listen on.
+def _listener(settings: uvicorn.Config, worker: int | None) -> socket.socket:
+    """Return a socket on the address; one that is shared listens only when the server is ready.
 
     Raises:
-        ConfigError: it is in use, or none of this machine's.
+        ConfigError: the address is in use, or none of this machine's.
     """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-        listener.listen(settings.backlog)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(
-            f"cannot listen on {settings.host}:{settings.port} ({error.strerror}); is it in use? "
-            "Choose another with --port or [server] port."
-        ) from error
-    listener.setblocking(False)
-    return listener
+    if worker is None:
+        return listening.taken(settings.host, settings.port, settings.backlog)
+    return listening.shared(settings.host, settings.port)
 
 
 async def _drain(app: App, server: _Server | None) -> int:
-    """Refuse new orders, let running jobs finish, then let the server close its connections."""
+    """Leave: refuse new orders, let running jobs finish, let the server close its connections.
+
+    With a notice, /readyz fails before anything else changes, until every balancer has seen it;
+    then nobody can connect any more, so that one that looks at no /readyz goes elsewhere too.
+    """
+    notice_s = app.config.server.drain_notice_s
     try:
+        app.gateway.leaving = True
+        if notice_s and server is not None:
+            await asyncio.sleep(notice_s)
+            server.stop_listening()
+            await asyncio.sleep(LAST_CALL_S)
         return await app.drain(app.config.server.drain_s)
     finally:
         if server is not None:
@@ -241,7 +240,7 @@ def _server_info(config: Config, port: int, *, first_key: str | None, recovered:
         channels=tuple(config.channels),
         accounts=tuple(account.name for account in config.accounts),
         recovered_jobs=recovered,
-        warnings=config.warnings,
+        warnings=(*config.warnings, *_limits_of_system(config.server)),
     )
 
 
@@ -253,6 +252,29 @@ async def _first_customer(app: App) -> str | None:
     office = Office(app.db, app.keyring)
     credit = dollars_to_micros(billing.first_credit)
     return await office.create_customer_key(billing.first_customer, credit)
+
+
+FILES_A_JOB = 2
+"""The caller's connection and the upstream's; files are open only while bytes come or go."""
+_SOMAXCONN = Path("/proc/sys/net/core/somaxconn")
+
+
+def _limits_of_system(server: ServerConfig) -> list[str]:
+    """Return what the operating system does not allow and the configuration needs."""
+    found = []
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = server.max_in_flight * FILES_A_JOB
+    if allowed != resource.RLIM_INFINITY and allowed < needed:
+        found.append(
+            f"{allowed} open files are allowed, and {server.max_in_flight} jobs in flight may need "
+            f"{needed}: raise the limit (ulimit -n, LimitNOFILE=) or lower [server] max_in_flight"
+        )
+    if _SOMAXCONN.is_file() and int(_SOMAXCONN.read_text()) < BACKLOG:
+        found.append(
+            f"the system lets {_SOMAXCONN.read_text().strip()} connections wait to be accepted; "
+            f"for bursts set net.core.somaxconn to {BACKLOG}"
+        )
+    return found
 
 
 def _raise_open_files() -> None:

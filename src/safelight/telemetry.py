@@ -34,6 +34,7 @@ FIELDS = (
     "expected",
     "file",
     "backup",
+    "worker",
 )
 """Extra fields that a line may carry; whatever else a record holds stays out."""
 
@@ -46,7 +47,15 @@ def redact(text: str) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """Formats a record as one line of JSON."""
+    """Formats a record as one line of JSON.
+
+    Args:
+        worker: number of this process, which every line then carries; None: it is the only one.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        self._worker = worker
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a traceback goes in the field `trace`."""
@@ -56,6 +65,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if self._worker is not None:
+            line["worker"] = self._worker
         line.update(
             {
                 name: getattr(record, name)
@@ -68,10 +79,15 @@ class JsonFormatter(logging.Formatter):
         return redact(msgspec.json.encode(line).decode())
 
 
-def configure(level: int = logging.INFO) -> None:
-    """Send every log line of this process to standard error."""
+def configure(level: int = logging.INFO, *, worker: int | None = None) -> None:
+    """Send every log line of this process to standard error.
+
+    Args:
+        level: the least that is told.
+        worker: number of this process where several are one server.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(worker))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

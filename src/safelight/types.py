@@ -151,6 +151,10 @@ class BlobRef(msgspec.Struct, frozen=True):
     has_alpha: bool = False
 
 
+Metadata = tuple[tuple[str, str], ...]
+"""What a customer has written on its jobs, names with values; nothing here reads it."""
+
+
 class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One order as the caller means it, in canonical form; stored with its jobs.
 
@@ -348,6 +352,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     cancel_requested_at: int | None = None
     """Since when no further attempt is made; a picture under way is still delivered."""
     batch_id: str | None = None
+    metadata: Metadata = ()
 
 
 class Balance(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
 """Webhooks: the addresses that are told about the ends of jobs, and what messages are signed with.
 
-Owns the rows of registered addresses, of the addresses that orders bring, and the numbers of
-secrets; the signature of the Standard Webhooks specification. Messages are `deliveries`' business,
-calls `guarded`'s.
+Owns the rows of registered addresses, of the addresses that orders bring, the numbers of secrets,
+and how often a customer may have something sent by hand; the signature of the Standard Webhooks
+specification. Messages are `deliveries`' business, calls `guarded`'s.
 
 No secret is stored. A secret must be known in clear to sign with it, so a hash will not do, and a
 cipher's key would have to lie beside `secrets.json` anyway. So it is derived, from a key in there
@@ -36,6 +36,10 @@ ALL_EVENTS = "*"
 TEST_EVENT = "webhook.test"
 SECRET_PREFIX = "whsec_"  # noqa: S105  (it begins every secret and is none)
 MAX_PER_CUSTOMER = 20
+
+Turn = Literal["test", "redelivery"]
+TURNS_A_MINUTE: dict[Turn, int] = {"test": 6, "redelivery": 30}
+"""So often may a customer have something sent by hand; as many at once."""
 
 Disabled = Literal["owner", "gone", "failing"]
 DeriveSecret = Callable[[str], bytes]
@@ -240,6 +244,48 @@ def rotate_customer(tx: Transaction, customer_id: str, *, overlap_ms: int) -> No
     )
     if not changed:
         tx.execute("INSERT INTO webhook_secret VALUES (:id, 2, :until)", values)
+
+
+# --- what is sent by hand -----------------------------------------------------------------------
+
+
+def take_turn(tx: Transaction, customer_id: str, kind: Turn) -> int:
+    """Let a customer have something sent by hand, or say in how many milliseconds he may.
+
+    One number for each kind, so that it costs one update and holds over all processes: turns follow
+    one another at an even pace, and a minute's worth may be taken ahead of it (the generic cell
+    rate algorithm, ITU-T I.371, as a virtual schedule). A number that is further ahead than that is
+    of a clock that was set back since.
+
+    Returns:
+        0, and the turn is taken; or after how long there will be one.
+    """
+    window_ms = 60_000
+    each_ms = window_ms // TURNS_A_MINUTE[kind]
+    values = {"customer": customer_id, "kind": kind, "now": tx.now_ms, "each": each_ms}
+    values["latest"] = tx.now_ms + window_ms
+    tx.lock(f"webhooks {customer_id}")
+    changed = tx.execute(
+        "UPDATE webhook_turn SET used_until = :each + "
+        "CASE WHEN used_until BETWEEN :now AND :latest THEN used_until ELSE :now END "
+        "WHERE customer_id = :customer AND kind = :kind "
+        "AND (used_until <= :latest - :each OR used_until > :latest)",
+        values,
+    )
+    if changed:
+        return 0
+    row = tx.one(
+        "SELECT used_until FROM webhook_turn WHERE customer_id = :customer AND kind = :kind",
+        {"customer": customer_id, "kind": kind},
+    )
+    if row is not None:
+        return int(row["used_until"]) - (window_ms - each_ms) - tx.now_ms
+    tx.execute(
+        "INSERT INTO webhook_turn (customer_id, kind, used_until) "
+        "VALUES (:customer, :kind, :until)",
+        {"customer": customer_id, "kind": kind, "until": tx.now_ms + each_ms},
+    )
+    return 0
 
 
 # --- the addresses that orders bring ------------------------------------------------------------

@@ -43,7 +43,7 @@ from safelight.gateway.progress import Told, Update, history
 from safelight.gateway.receipts import Receipt
 from safelight.job_lists import JobFilter
 from safelight.notices import LimitNotice
-from safelight.storage import StoredBlob
+from safelight.storage import CHUNK_BYTES, StoredBlob
 from safelight.types import (
     BlobRef,
     BudgetState,
@@ -90,14 +90,20 @@ class MemoryStore:
         return BlobRef(digest=digest, bytes=len(data), format="png", width=width, height=height)
 
     async def read(
-        self, digest: str, *, start: int = 0, length: int | None = None
+        self,
+        digest: str,
+        *,
+        start: int = 0,
+        length: int | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> AsyncIterator[bytes]:
         if digest not in self.blobs:
             raise StorageError(f"no blob {digest}")
         data = self.blobs[digest][start:]
         data = data if length is None else data[:length]
-        for at in range(0, len(data), self._chunk):
-            yield data[at : at + self._chunk]
+        step = min(self._chunk, chunk_bytes)
+        for at in range(0, len(data), step):
+            yield data[at : at + step]
 
     async def local_path(self, digest: str) -> Path:
         raise StorageError("this store has no files")
@@ -131,7 +137,7 @@ class FakeAttachment:
 
     done: bool = False
 
-    def delivered(self) -> None:
+    def delivered(self, *, final: bool = False) -> None:
         self.done = True
 
 
@@ -152,6 +158,7 @@ class FakeGateway:
     come_again_s: float = 1.0
     replayed: bool = False
     accepting: bool = True
+    leaving: bool = False
     lines: list[StatementLine] = field(default_factory=list)
     budgets: tuple[BudgetState, ...] = ()
     limits: tuple[LimitNotice, ...] = ()
@@ -232,6 +239,7 @@ class FakeGateway:
             epoch=1,
             deadline_at=self.clock.now_ms() + 300_000,
             created_at=self.clock.now_ms(),
+            metadata=caller.metadata,
         )
         self.jobs[job.id] = job
         return job

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from safelight.deliveries import Delivery
-from safelight.errors import InvalidValue, NotFound
+from safelight.errors import InvalidValue, NotFound, RateLimited
 from safelight.gateway.registering import DeliveryPage, Signing
 from safelight.types import Identity
 from safelight.webhooks import Webhook
@@ -38,6 +38,8 @@ class FakeWebhooks:
         self.rows: dict[str, Webhook] = {}
         self.overlaps: list[int] = []
         self.pages: list[tuple[str | None, str | None, int]] = []
+        self.refusal: RateLimited | None = None
+        """Of what is sent by hand."""
 
     async def create(
         self,
@@ -103,6 +105,8 @@ class FakeWebhooks:
 
     async def test(self, identity: Identity, webhook_id: str) -> Delivery:
         await self.get(identity, webhook_id)
+        if self.refusal is not None:
+            raise self.refusal
         return msgspec.structs.replace(MESSAGE, event="webhook.test", subject="", state="failed")
 
     async def deliveries(
@@ -116,4 +120,6 @@ class FakeWebhooks:
     async def redeliver(self, identity: Identity, delivery_id: str) -> Delivery:
         if delivery_id != MESSAGE.id:
             raise NotFound("No such message.")
+        if self.refusal is not None:
+            raise self.refusal
         return MESSAGE

@@ -366,10 +366,14 @@ async def test_sizes_are_listed(http: aiohttp.ClientSession) -> None:
 
 
 async def test_readiness_follows_the_gateway(http: aiohttp.ClientSession, server: Server) -> None:
-    """While draining the process is healthy and not ready."""
+    """While leaving, and while it takes no orders, the process is healthy and not ready."""
     async with http.get("/readyz") as answer:
         assert answer.status == 200
-    server.gateway.accepting = False
+        assert "connection" not in answer.headers
+    server.gateway.leaving = True
+    async with http.get("/readyz") as answer:
+        assert (answer.status, answer.headers["connection"]) == (503, "close")
+    server.gateway.accepting, server.gateway.leaving = False, False
     async with http.get("/readyz") as answer:
         assert answer.status == 503
         assert (await error_of(answer))["code"] == "not_ready"

@@ -151,10 +151,35 @@ async def test_a_job_that_would_begin_after_its_deadline_is_refused(
 ) -> None:
     headers = {**ASYNC, "x-request-deadline": "30"}
     async with http.post(
-        "/v1/images/generations", json={**BODY, "delay_s": 60}, headers=headers
+        "/v1/images/generations",
+        json={**BODY, "delay_s": 60},
+        headers=headers,
     ) as answer:
         assert answer.status == 400
         assert (await error_of(answer))["param"] == "not_before"
+
+
+async def test_metadata_is_shown_on_every_job_of_the_order(http: aiohttp.ClientSession) -> None:
+    mine = {"ticket": "17", "of": "Zoë"}
+    body = {**BODY, "metadata": mine}
+    async with http.post("/v1/images/generations", json=body, headers=ASYNC) as answer:
+        job = await answer.json()
+    assert job["metadata"] == mine
+    async with http.get(f"/v1/jobs/{job['id']}") as answer:
+        assert (await answer.json())["metadata"] == mine
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{str(n): "x" for n in range(17)}, {"a" * 65: "x"}, {"a": "x" * 513}, {"a": 1}, "a", ["a"]],
+)
+async def test_metadata_is_bounded_as_openais(
+    http: aiohttp.ClientSession, metadata: object
+) -> None:
+    body = {**BODY, "metadata": metadata}
+    async with http.post("/v1/images/generations", json=body) as answer:
+        assert answer.status == 400
+        assert (await answer.json())["error"]["param"].startswith("metadata")
 
 
 async def test_a_webhooks_address_travels_with_every_order(
@@ -163,7 +188,8 @@ async def test_a_webhooks_address_travels_with_every_order(
     url = "https://example.com/hook?a=b"
     for more in ({}, {"async": True}):
         async with http.post(
-            "/v1/images/generations", json={**BODY, **more, "webhook_url": url}
+            "/v1/images/generations",
+            json={**BODY, **more, "webhook_url": url},
         ) as answer:
             assert answer.status in (200, 202)
     assert [caller.webhook_url for caller in server.gateway.callers] == [url, url]
@@ -195,7 +221,7 @@ async def test_the_sdk_takes_a_202_without_an_exception(
     assert server.gateway.waited_s == [30]
     posted = await client.post(
         "/images/generations",
-        body={"model": MODEL, "prompt": "a lamp", "async": True},
+        body={**BODY, "async": True},
         cast_to=object,
     )
     assert isinstance(posted, dict)

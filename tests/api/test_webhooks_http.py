@@ -11,6 +11,7 @@ from api.asking import error_of
 from api.conftest import Server
 from api.fake_gateway import OTHER_KEY
 from api.fake_webhooks import FakeWebhooks
+from safelight.errors import RateLimited
 
 HOOK = {"url": "https://example.com/hook"}
 
@@ -139,6 +140,18 @@ async def test_messages_are_listed_tested_and_sent_again(
     assert again["id"] == "msg_1"
     for query in ("limit=0", "limit=101", "limit=x", "offset=1"):
         await ask(http, "GET", f"/deliveries?{query}", status=400)
+
+
+@pytest.mark.parametrize("path", ["/wh_1/test", "/deliveries/msg_1/redeliver"])
+async def test_who_sends_too_much_by_hand_is_told_when_to_come_again(
+    http: aiohttp.ClientSession, server: Server, fake: FakeWebhooks, path: str
+) -> None:
+    await ask(http, "POST", "", HOOK, 201)
+    fake.refusal = RateLimited("At most so many a minute.", retry_after_s=9.2)
+    async with http.post(f"{server.url}/v1/webhooks{path}") as answer:
+        error = (await answer.json())["error"]
+        assert (answer.status, answer.headers["retry-after"]) == (429, "10")
+    assert (error["type"], error["code"]) == ("requests", "rate_limit_exceeded")
 
 
 async def test_others_see_nothing_of_it(http: aiohttp.ClientSession, server: Server) -> None:

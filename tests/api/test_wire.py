@@ -318,3 +318,9 @@ def test_conversations_that_order_nothing(messages: list[dict[str, Any]]) -> Non
         read_conversation(messages)
     assert caught.value.status == 400
     assert (caught.value.param or "").startswith("messages")
+
+
+def test_a_form_has_metadata_by_name() -> None:
+    texts = [("prompt", "a"), ("metadata[ticket]", "17"), ("metadata[of]", "")]
+    fields = coerce_form(texts, EditBody)
+    assert fields == {"prompt": "a", "metadata": {"ticket": "17", "of": ""}}

@@ -22,6 +22,7 @@ from e2e.books import check_sums, rows, statement, witness
 from e2e.databases import environ_of
 from e2e.process import GatewayProcess, accounts
 from e2e.test_replicas import replica_of
+from postgres import Mode, PostgresServer
 from safelight.bench.faults.server import FaultUpstream, Seen
 
 VIP = "gpt-image-2-vip"
@@ -237,7 +238,7 @@ def test_a_restart_with_ten_thousand_queued_is_ready_and_at_work_in_seconds(
     assert figures["growth_mb"] <= GROWTH_MB
 
 
-TAKEN_OVER_S = 50.0
+TAKEN_OVER_S, LEASE_S = 50.0, 35.0
 
 
 def leased_to(gateway: GatewayProcess, pid: int) -> int:
@@ -287,3 +288,103 @@ def test_a_killed_replicas_queued_jobs_are_taken_over(tmp_path: Path, postgres_u
             assert_paid_once(first, key, job_ids)
             assert [first.stop(), second.stop()] == [0, 0]
         assert witness(first.data, environ).faults == []
+
+
+@pytest.mark.campaign
+def test_a_replica_frozen_for_two_leases_charges_nothing_twice(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """Two replicas run 50 queued jobs; one stands still until the other has made all of them."""
+    running, frozen = threading.Event(), threading.Event()
+
+    def held(seen: Seen) -> dict[str, object]:
+        if seen.number == 50:
+            running.set()
+        return {"kind": "ok", "latency_s": 0.1 if frozen.is_set() else 5.0}
+
+    with FaultUpstream.in_thread(held) as upstream:
+        config = QUICK + accounts(upstream.base_url, 4, max_in_flight=50)
+        environ = environ_of(postgres_url)
+        first = GatewayProcess(tmp_path / "a", config, environ=environ)
+        key = first.key()
+        with first, replica_of(first, tmp_path / "b") as second:
+            posts = (first, second)
+            job_ids = [order(posts[n % 2], key, f"order {n}") for n in range(50)]
+            assert running.wait(60)
+            assert second.process is not None
+            theirs = leased_to(first, second.process.pid)
+            second.freeze()
+            try:
+                frozen.set()
+                at = time.monotonic()
+                # The job that begins after two leases tells the time.
+                body = {"model": VIP, "prompt": "two leases later", "size": "1024x1024"}
+                _, later = ask(
+                    f"{first.base_url}/images/generations", key, {**body, "delay_s": 2 * LEASE_S}
+                )
+                assert finished(first, key, job_ids) == ["completed"] * 50
+                assert finished(first, key, [later["id"]]) == ["completed"]
+                stood_s = time.monotonic() - at
+            finally:
+                second.thaw()
+            assert stood_s >= 2 * LEASE_S
+            job_ids.append(later["id"])
+            job_ids.append(order(second, key, "it works on"))
+            assert finished(second, key, job_ids) == ["completed"] * 52
+            assert_paid_once(second, key, job_ids)
+            assert [first.stop(), second.stop()] == [0, 0]
+        assert "Traceback" not in second.log.read_text()
+        books = witness(first.data, environ)
+        print(
+            f"frozen for {stood_s:.0f} s with {theirs} jobs; {len(upstream.sales)} sold, "
+            f"{books.waste} waste, {books.unknown} unknown"
+        )
+        assert theirs > 5, "it ran its share"
+        assert books.faults == []
+        assert len(upstream.sales) <= len(job_ids) + books.waste + books.unknown
+
+
+def patiently(gateway: GatewayProcess, key: str, job_ids: list[str]) -> list[str]:
+    """Wait for the ends of jobs at a gateway whose database may be away for a moment."""
+    until = time.monotonic() + FINISHED_S
+    while True:
+        try:
+            return finished(gateway, key, job_ids)
+        except urllib.error.HTTPError as refused:
+            refused.close()
+            if refused.code != 503 or time.monotonic() > until:
+                raise
+
+
+@pytest.mark.campaign
+def test_queued_jobs_outlive_restarts_of_their_database(tmp_path: Path) -> None:
+    """Rows and reminders are in one Postgres; it is stopped and crashed while they run."""
+    restarts: tuple[Mode, ...] = ("fast", "immediate", "fast", "immediate")
+    each, count = 60, 300
+    reached = [threading.Event() for _ in restarts]
+
+    def made(seen: Seen) -> dict[str, object]:
+        turn, rest = divmod(seen.number, each)
+        if not rest and 0 < turn <= len(reached):
+            reached[turn - 1].set()
+        return {"kind": "ok", "latency_s": 0.3}
+
+    with PostgresServer() as server, FaultUpstream.in_thread(made) as upstream:
+        environ = environ_of(server.create_database())
+        gateway = GatewayProcess(
+            tmp_path / "one", QUICK + accounts(upstream.base_url, 2), environ=environ
+        )
+        key = gateway.key()
+        with gateway:
+            job_ids = asyncio.run(order_many(gateway, key, count))
+            for event, mode in zip(reached, restarts, strict=True):
+                assert event.wait(120)
+                server.restart(mode)
+            began = time.monotonic()
+            assert patiently(gateway, key, job_ids) == ["completed"] * count
+            print(f"all ended {time.monotonic() - began:.0f} s after the last restart")
+            assert_paid_once(gateway, key, job_ids)
+            assert gateway.stop() == 0
+        books = witness(gateway.data, environ)
+        print(f"{len(upstream.sales)} sold, {books.waste} waste, {books.unknown} unknown")
+        assert books.faults == []

@@ -110,10 +110,12 @@ def test_a_customer_manages_a_webhook_and_is_told(gateway: GatewayProcess, run: 
 
 def test_an_order_brings_its_own_address(gateway: GatewayProcess, run: Run) -> None:
     with stub_gateway(json_answer({})) as receiver:
-        job_id = buy(gateway, run, webhook_url=f"{receiver.url}/mine?a=1")
+        mine = {"ticket": "17"}
+        job_id = buy(gateway, run, webhook_url=f"{receiver.url}/mine?a=1", metadata=mine)
         (asked,) = wait_for(receiver, 1)
         assert asked.target == "/mine?a=1"
-        assert told(asked, run("secret")["secret"])["data"]["id"] == job_id
+        data = told(asked, run("secret")["secret"])["data"]
+        assert (data["id"], data["metadata"]) == (job_id, mine)
     with pytest.raises(openai.BadRequestError) as caught:
         buy(gateway, run, webhook_url="http://127.0.0.2/inside")
     assert caught.value.param == "webhook_url"

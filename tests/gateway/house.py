@@ -39,6 +39,7 @@ from safelight.types import (
     Balance,
     ImageRequest,
     Job,
+    Metadata,
     Operation,
     Received,
     StatementLine,
@@ -261,6 +262,7 @@ class House:
         stream: bool = False,
         queued: Queued | None = None,
         deadline_at: int | None = None,
+        metadata: Metadata = (),
         **more: object,
     ) -> Order:
         values: dict[str, object] = {"channel": VIP, "size": "1024x1024", **more}
@@ -274,6 +276,7 @@ class House:
             idempotency_key=key,
             patience_s=patience_s,
             deadline_at=deadline_at,
+            metadata=metadata,
         )
         return await self.gateway.submit(
             request, caller, given=frozenset({"prompt", *more}), stream=stream, queued=queued

@@ -246,6 +246,8 @@ async def test_a_retry_of_a_queued_order_gets_the_same_jobs(house: House) -> Non
     assert again.joined
     assert again.jobs[0].id == order.jobs[0].id
     first = await house.submit("other", queued=LATER)
+    async with house.gateway.attached(first):
+        pass  # the connection broke before the 202 was written
     retry = await house.submit("other", queued=LATER, retry_count=1)
     assert retry.jobs[0].id == first.jobs[0].id
     assert (await house.balance()).held_micros == 60_000
@@ -254,9 +256,72 @@ async def test_a_retry_of_a_queued_order_gets_the_same_jobs(house: House) -> Non
 async def test_an_answered_202_is_not_taken_by_the_retry_of_an_equal_order(house: House) -> None:
     first = await house.submit("twin", queued=LATER)
     async with house.gateway.attached(first) as attachment:
-        attachment.delivered()
-    retry = await house.submit("twin", queued=LATER, retry_count=1)
+        attachment.delivered(final=True)
+    for queued in (LATER, None):
+        retry = await house.submit("twin", queued=queued, retry_count=1)
+        assert retry.jobs[0].id != first.jobs[0].id
+
+
+async def test_a_202_that_is_being_written_is_not_taken_by_the_retry_of_an_equal_order(
+    house: House,
+) -> None:
+    first = await house.submit("twin", queued=LATER)
+    async with house.gateway.attached(first) as attachment:
+        retry = await house.submit("twin", queued=LATER, retry_count=1)
+        attachment.delivered(final=True)
     assert retry.jobs[0].id != first.jobs[0].id
+
+
+async def test_a_plain_retry_takes_its_own_order_and_no_job_whose_id_somebody_has(
+    tmp_path: Path,
+) -> None:
+    """The process is killed when the 202 is out, and before it could note that."""
+    queues = Queues()
+    first = await House(tmp_path, owner="first", queues=queues).open()
+    first.upstream.gate.clear()
+    handed_out = await first.submit("twin", queued=LATER)
+    waited_for = await first.submit("twin")
+    await first.kill()
+
+    second = await House(tmp_path, owner="second", queues=queues).open()
+    await second.engine.start()
+    retry = await second.submit("twin", retry_count=1)
+    assert retry.request_id == waited_for.request_id
+    for order in (handed_out, retry):
+        assert (await second.collect(order))[0].state is JobState.COMPLETED
+    assert (await second.balance()).posted_micros == 940_000, "two orders, two pictures"
+    assert await second.audit() == []
+    await second.close()
+
+
+async def test_a_failure_behind_a_202_is_not_ordered_again_by_a_strangers_retry(
+    tmp_path: Path,
+) -> None:
+    """The job ended, to be sent again, while the 202 was being written."""
+    clock = ManualClock()
+    house = await House(tmp_path, clock=clock).open()
+    order = await house.submit("twin", queued=LATER, deadline_at=clock.now_ms() + 60_000)
+    async with house.gateway.attached(order) as attachment:
+        clock.advance(61 + GRACE_S)
+        await house.reaper.look()
+        attachment.delivered(final=True)
+    assert (await house.job(order)).failure.should_retry  # type: ignore[union-attr]
+    anew = await house.submit("twin", queued=LATER, retry_count=1)
+    row = await house.db.read(
+        lambda tx: tx.one("SELECT retry_of FROM request WHERE id = :id", {"id": anew.request_id})
+    )
+    assert row is not None
+    assert row["retry_of"] is None
+    await house.close()
+
+
+async def test_what_a_customer_writes_on_its_jobs_stays_whoever_joins(house: House) -> None:
+    written = (("ticket", "17"), ("of", "Zoë"))
+    order = await house.submit(key="k", queued=LATER, metadata=written)
+    again = await house.submit(key="k", metadata=(("ticket", "18"),))
+    assert again.jobs[0].id == order.jobs[0].id
+    assert (await house.job(again)).metadata == written
+    assert (await house.job(await house.submit("bare"))).metadata == ()
 
 
 async def test_a_waiting_caller_may_join_a_queued_order(house: House) -> None:

@@ -12,7 +12,7 @@ from gateway.mailroom import ME, Mailroom, Receiver, check, pass_time, receiver,
 from safelight import customers, webhooks
 from safelight.clock import ManualClock
 from safelight.db import Transaction
-from safelight.errors import InvalidRequest, InvalidValue, NotFound
+from safelight.errors import InvalidRequest, InvalidValue, NotFound, RateLimited
 from safelight.types import Identity
 
 OTHER_KEY = Identity("cus_1", "key_2")
@@ -160,6 +160,65 @@ async def test_a_test_says_what_came_of_it(room: Mailroom, listener: Receiver) -
     )
     assert not rest.has_more
     assert {page.deliveries[0].id, rest.deliveries[0].id} == {bad.id, good.id}
+
+
+@ON_BOTH
+async def test_tests_are_few_a_minute_over_all_keys_and_processes(
+    house: House, room: Mailroom, listener: Receiver
+) -> None:
+    webhook, _ = await room.register(listener.url)
+    elsewhere = Mailroom(house)
+    for turn in range(webhooks.TURNS_A_MINUTE["test"]):
+        who, where = ((ME, room), (OTHER_KEY, elsewhere))[turn % 2]
+        assert (await where.registering.test(who, webhook.id)).state == "delivered"
+    letters = len(listener.letters)
+    with pytest.raises(RateLimited) as refused:
+        await elsewhere.registering.test(ME, webhook.id)
+    assert refused.value.retry_after_s == 10
+    pass_time(house, 9.9)
+    with pytest.raises(RateLimited, match="again in 1 s"):
+        await room.registering.test(ME, webhook.id)
+    pass_time(house, 0.1)
+    await room.registering.test(ME, webhook.id)
+    with pytest.raises(RateLimited):
+        await room.registering.test(ME, webhook.id)
+    assert len(listener.letters) == letters + 1
+    pass_time(house, 60)
+    for _ in range(webhooks.TURNS_A_MINUTE["test"]):
+        await room.registering.test(ME, webhook.id)
+
+
+@ON_BOTH
+async def test_messages_are_sent_again_so_often_a_minute(
+    house: House, room: Mailroom, listener: Receiver
+) -> None:
+    webhook, _ = await room.register(listener.url)
+    await sell(house)
+    await room.run()
+    (row,) = await room.rows()
+    for _ in range(webhooks.TURNS_A_MINUTE["redelivery"]):
+        await room.registering.redeliver(ME, row["id"])
+    with pytest.raises(RateLimited) as refused:
+        await room.registering.redeliver(OTHER_KEY, row["id"])
+    assert refused.value.retry_after_s == 2
+    await room.registering.test(ME, webhook.id)
+    with pytest.raises(NotFound):
+        await room.registering.redeliver(STRANGER, row["id"])
+    pass_time(house, 2)
+    await room.registering.redeliver(ME, row["id"])
+
+
+@ON_BOTH
+async def test_a_clock_that_is_set_back_keeps_nobody_from_testing(house: House) -> None:
+    def ten_tests(tx: Transaction) -> list[int]:
+        return [webhooks.take_turn(tx, "cus_1", "test") for _ in range(10)]
+
+    pass_time(house, 86_400)
+    waits = await house.db.write(ten_tests)
+    assert waits == [0] * 6 + [10_000] * 4
+    assert isinstance(house.clock, ManualClock)
+    house.clock.jump(-86_400)
+    assert await house.db.write(ten_tests) == waits
 
 
 async def test_a_removed_webhook_is_told_nothing_more(

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from safelight.errors import StorageError
-from safelight.storage import StoredBlob
+from safelight.storage import CHUNK_BYTES, StoredBlob
 from simulation.lives import nevermore
 from simulation.weather import Weather
 
@@ -66,7 +66,12 @@ class SimulatedStore:
             await nevermore()
 
     async def read(
-        self, digest: str, *, start: int = 0, length: int | None = None
+        self,
+        digest: str,
+        *,
+        start: int = 0,
+        length: int | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> AsyncIterator[bytes]:
         data = self._blob(digest)
         yield data[start : None if length is None else start + length]

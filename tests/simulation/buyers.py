@@ -98,6 +98,8 @@ class Wish:
     request_ids: list[str] = field(default_factory=list)
     left_early: bool = False
     """Whether the client had left, and perhaps called again, before a call of it was accepted."""
+    left_unseen: bool = False
+    """Whether the client hung up on a process that stood still, and so could not see it."""
     outcome: Delivery | Refusal | None = None
     """What the client had in the end; None: only lost connections and timeouts."""
 
@@ -215,6 +217,7 @@ class Buyer:
             async with asyncio.timeout(patience_s):
                 answer = await connection.answer
         except TimeoutError:
+            wish.left_unseen |= house.life.frozen
             connection.close()
             raise
         assert isinstance(answer, Delivery | Refusal | Ticket)
@@ -288,7 +291,12 @@ async def _serve(
     wish.left_early |= connection.answer.done()
     world.trace.note("accepted", wish.number, retry_count, order.request_id, order.joined)
     if wish.queued is not None:
-        connection.send(Ticket(tuple(job.id for job in order.jobs), order.request_id))
+        async with app.gateway.attached(order) as attachment:
+            ticket = Ticket(tuple(job.id for job in order.jobs), order.request_id)
+            if connection.send(ticket):
+                world.answering.add((order.request_id, wish.number))
+                attachment.delivered(final=True)
+        world.answering.discard((order.request_id, wish.number))
         return
     async with app.gateway.attached(order) as attachment:
         waiting = asyncio.ensure_future(_ended(app, order, wish, until))
@@ -298,7 +306,7 @@ async def _serve(
             if waiting.done():
                 answer = _answer(order, waiting.result())
                 if connection.send(answer):
-                    world.answering.add(order.request_id)
+                    world.answering.add((order.request_id, wish.number))
                     attachment.delivered()
         except DeadlineExceeded as unfinished:
             connection.send(_refusal(unfinished))
@@ -306,7 +314,7 @@ async def _serve(
             await settled(waiting)
             await settled(gone)
             left_at = world.clock.monotonic()
-    world.answering.discard(order.request_id)
+    world.answering.discard((order.request_id, wish.number))
     if world.clock.monotonic() - left_at > NOTED_S:
         world.unnoted.add(order.request_id)
 

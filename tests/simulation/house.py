@@ -64,8 +64,8 @@ class World:
         """Tasks of the dead, kept as they are: if they were collected, their ends would run."""
         self.lapses: list[tuple[float, float]] = []
         """When a process was dead or stood still and the others could not know: from, until."""
-        self.answering: set[str] = set()
-        """Requests that were answered, and of which that is not written yet."""
+        self.answering: set[tuple[str, int]] = set()
+        """Requests that a wish was answered with, and of which that is not written yet."""
         self.unnoted: set[str] = set()
         """Requests of which it could not be written that a caller left or has its answer."""
 

@@ -215,8 +215,9 @@ class _Judged:
         """Return whether a retry without a key could not know its order.
 
         It overtook the first call; it could not be written that the first caller had left or had
-        its answer; the wall clock leapt between them; or a process on another machine holds the
-        first call, and nobody can know yet that it is dead.
+        its answer; the wall clock leapt between them; a process on another machine holds the first
+        call, and nobody can know yet that it is dead; or the process that holds it stood still when
+        the caller left, and is alive for all others.
         """
         if wish.idempotency_key is not None:
             return False
@@ -224,8 +225,9 @@ class _Judged:
         lapsed = any(
             wish.began <= until and since <= wish.ended for since, until in self.world.lapses
         )
-        unwritten = self.world.unnoted | self.world.answering
-        return leapt or lapsed or wish.left_early or not unwritten.isdisjoint(wish.request_ids)
+        unwritten = self.world.unnoted | {request_id for request_id, _ in self.world.answering}
+        unseen = wish.left_early or wish.left_unseen
+        return leapt or lapsed or unseen or not unwritten.isdisjoint(wish.request_ids)
 
     def limits(self, accounts: Sequence[Account]) -> list[str]:
         """No group sends more in a minute of our own count than its limit, over all processes."""

@@ -8,19 +8,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from safelight import images
-from safelight.bench import meter, naive, result
-from safelight.bench.errors import BenchError
-from safelight.bench.load import Orders, connect, drive
-from safelight.bench.picture import Replies, Weight, make_picture, weight
-from safelight.bench.processes import staged
-from safelight.bench.run import Plan
+from safelight.bench import meter, naive
+from safelight.bench.contenders import GATEWAY, RELAY, Places, staged
+from safelight.bench.load import connect, drive
+from safelight.bench.orders import Orders
+from safelight.bench.picture import Replies, make_picture, weight
+from safelight.bench.processes import Cores
+from safelight.bench.result import Standing, WorkloadResult
+from safelight.bench.workloads import workload
 from safelight.types import Usage
 from safelight.upstreams.receive import read_usage
 from safelight.upstreams.reply import ReplyScanner
@@ -106,17 +106,6 @@ def test_no_two_replies_are_the_same_picture() -> None:
     }
 
 
-def test_orders_are_whole_requests_with_prompts_of_their_own() -> None:
-    orders = Orders(weight("2mb"), "sk-key")
-    parts = [orders.next().partition(b"\r\n\r\n") for _ in range(3)]
-    bodies = [json.loads(body) for _, _, body in parts]
-    assert len({body["prompt"] for body in bodies}) == 3
-    assert {body["size"] for body in bodies} == {"2048x1152"}
-    for head, _, body in parts:
-        assert f"content-length: {len(body)}".encode() in head
-        assert b"authorization: Bearer sk-key" in head
-
-
 # --- the naive way, and the meter ---
 
 
@@ -185,116 +174,21 @@ def test_a_process_that_is_not_there_is_not_measured() -> None:
     assert meter.memory(gone) is None
 
 
-# --- arithmetic ---
-
-
-@pytest.mark.parametrize(
-    ("values", "percent", "expected"),
-    [
-        ([5.0], 50, 5.0),
-        ([4.0, 1.0, 3.0, 2.0], 50, 2.0),
-        ([4.0, 1.0, 3.0, 2.0], 99, 4.0),
-        ([float(n) for n in range(1, 201)], 99, 198.0),
-        ([1.0, 2.0], 0, 1.0),
-    ],
-)
-def test_percentiles_are_nearest_rank(
-    values: Sequence[float], percent: float, expected: float
-) -> None:
-    assert result.percentile(values, percent) == expected
-
-
-def test_nothing_has_no_percentile() -> None:
-    with pytest.raises(ValueError, match="no value"):
-        result.percentile([], 50)
-
-
-@pytest.mark.parametrize(
-    ("above", "below", "expected"),
-    [(6.0, 2.0, 3.0), (None, 2.0, None), (6.0, None, None), (6.0, 0.0, None)],
-)
-def test_a_ratio_of_what_is_not_measured_is_none(
-    above: float | None, below: float | None, expected: float | None
-) -> None:
-    assert result.ratio(above, below) == expected
-
-
-def test_a_median_needs_all_values() -> None:
-    """One round that was not measured makes the median of all of them unknown."""
-    assert result.median([3.0, 1.0, 2.0]) == 2.0
-    assert result.median([3.0, None, 2.0]) is None
-    assert result.median([]) is None
-
-
-def turns(*cpu_s: float | None, answered: int = 10, seconds: float = 2.0) -> tuple[Any, ...]:
-    return tuple(result.Turn(answered=answered, cpu_s=spent, seconds=seconds) for spent in cpu_s)
-
-
-def summary(wanted: Weight, rounds: result.Rounds) -> result.SizeResult:
-    one = result.latency([1.0, 2.0, 9.0])
-    books = result.Books(
-        ordered=1,
-        sold_by_upstream=1,
-        settled=1,
-        distinct_pictures=1,
-        charged_micros=30_000,
-        stored_bytes=768,
-    )
-    latencies = result.latencies(one, one, result.latency([4.0, 6.0, 10.0]))
-    return result.size_result(wanted, rounds, latencies, None, books)
-
-
-def test_a_summary_relates_medians_of_rounds() -> None:
-    """CPU is per picture, ratios are of medians, the spread is that of the single rounds."""
-    found = summary(
-        weight("1kb"),
-        result.Rounds(
-            relay=turns(0.010, 0.020, 0.040),
-            gateway=turns(0.100, 0.800, 0.200),
-            naive=turns(0.400, 0.400, 0.500),
-        ),
-    )
-    assert found.cpu_ms == result.CpuMs(relay=2.0, gateway=20.0, naive=40.0)
-    assert (found.ratios.gateway_to_relay, found.ratios.gateway_to_naive) == (10.0, 0.5)
-    spread = [found.ratios.relay_lowest, found.ratios.relay_highest]
-    assert spread == pytest.approx([5.0, 40.0])
-    assert found.per_s == result.PerSecond(relay=5.0, gateway=5.0)
-    assert found.latency_ms.gateway_added == result.Added(p50=4.0, p99=1.0)
-    assert found.latency_ms.relay_added == result.Added(p50=0.0, p99=0.0)
-
-
-def test_where_cpu_cannot_be_measured_no_ratio_is_claimed() -> None:
-    rounds = result.Rounds(relay=turns(None), gateway=turns(None), naive=turns(0.1))
-    found = summary(weight("1kb"), rounds)
-    assert found.cpu_ms.gateway is None
-    assert found.ratios == result.Ratios(
-        gateway_to_relay=None, gateway_to_naive=None, relay_lowest=None, relay_highest=None
-    )
-
-
-def test_the_plan_suits_the_weight_unless_it_is_told() -> None:
-    """Heavy pictures are ordered less often; a number that was asked for is kept, without limit."""
-    plan = Plan(weights=())
-    assert plan.load(weight("1kb")) > plan.load(weight("2mb")) > plan.load(weight("12mb")) > 0
-    assert plan.limit_s < 60
-    told = Plan(weights=(), requests=5)
-    assert (told.load(weight("12mb")), told.alone(weight("12mb"))) == (5, 5)
-    assert told.limit_s == float("inf")
-
-
 # --- the whole ---
 
 
 async def use_and_break(folder: Path, pids: list[int]) -> None:
-    wanted = weight("1kb")
-    async with staged(wanted, folder) as stage:
-        pids += [one.pid for one in (stage.upstream, stage.relay, stage.gateway)]
-        connections = await connect(stage.relay.port, 2)
-        phase = await drive(connections, Orders(wanted, "none"), 4, 60)
-        assert phase.answered == await stage.sold() == 4
-        refused = await connect(stage.gateway.port, 1)
-        with pytest.raises(BenchError, match="answered 401"):
-            await drive(refused, Orders(wanted, "sk-wrong"), 1, 60)
+    wanted = workload("1kb")
+    async with staged(wanted, (GATEWAY, RELAY), folder, Places(), Cores()) as stage:
+        relay, gateway = stage.contenders[RELAY], stage.contenders[GATEWAY]
+        pids += [one.pid for one in (stage.upstream, relay.running, gateway.running)]
+        connections = await connect(relay.running.port, 2)
+        phase = await drive(connections, Orders(wanted, relay.headers), 4, 60)
+        assert phase.answered == 4
+        assert (await stage.state())["sold"] == {"v1": 4}
+        refused = await connect(gateway.running.port, 1)
+        stranger = Orders(wanted, ("authorization: Bearer sk-wrong",))
+        assert (await drive(refused, stranger, 1, 60)).failures == {"401": 1}
         for connection in (*connections, *refused):
             connection.close()
         raise RuntimeError("on purpose")
@@ -326,45 +220,57 @@ def run_bench(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_tiny_run_reports_everything_and_leaves_nothing(tmp_path: Path) -> None:
-    """Two orders, one round: all fields are there, ratios are positive, the books are right."""
-    options = ("--requests", "2", "--rounds", "1", "--concurrency", "2", "--sizes", "1kb")
-    done = run_bench(tmp_path, *options, "--json", "--out", "report.json")
+    """Four orders, one round: all fields are there, the books are right.
+
+    And the gate of every test run: a heavy picture takes the gateway, with sockets, store and
+    books, clearly less CPU than the naive way takes for its bytes alone. It is about 0.4.
+    """
+    options = ("--requests", "4", "--rounds", "1", "--clients", "2", "--workload", "12mb")
+    chosen = ("--contender", "gateway", "--contender", "relay", "--contender", "naive")
+    done = run_bench(
+        tmp_path, *options, *chosen, "--json", "--out", "report.json", "--plots", "plots"
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report == json.loads((tmp_path / "report.json").read_text())
-    assert report["concurrency"] == 2
     assert report["took_s"] > 0
     assert report["machine"]["cpus"] >= 1
-    (size,) = report["sizes"]
-    assert set(size) == set(result.SizeResult.__struct_fields__)
-    assert (size["name"], size["base64_bytes"]) == ("1kb", 1024)
-    assert (size["picture_bytes"], size["picture_size"]) == (768, "1024x1024")
-    assert [len(size["rounds"][name]) for name in ("relay", "gateway", "naive")] == [1, 1, 1]
-    assert size["rounds"]["gateway"][0]["answered"] == 2
-    assert min(size["per_s"].values()) > 0
-    assert size["latency_ms"]["gateway"]["samples"] == 2
-    assert size["latency_ms"]["gateway_added"]["p50"] > 0
+    assert report["skipped"] == {}
+    (played,) = report["workloads"]
+    assert set(played) == set(WorkloadResult.__struct_fields__)
+    assert (played["name"], played["base64_bytes"], played["clients"]) == ("12mb", 12 * 2**20, 2)
+    by_name = {one["contender"]: one for one in played["contenders"]}
+    assert list(by_name) == ["gateway", "relay", "naive"]
+    gateway = by_name["gateway"]
+    assert set(gateway) == set(Standing.__struct_fields__)
+    assert (gateway["error"], gateway["failures"], gateway["answered"]) == (None, {}, 4)
+    assert gateway["latency_ms"]["samples"] == 4
+    assert gateway["per_s"] > 0
     if LINUX:
-        assert min(size["cpu_ms"].values()) > 0
-        assert min(size["ratios"].values()) > 0
-        assert size["memory_mb"]["peak"] >= size["memory_mb"]["idle"] > 0
-    # One look, the warm-up of two connections, the load, and the orders of the one client.
-    ordered = 1 + 2 + 2 + 2
-    assert size["included"] == {
-        "ordered": ordered,
+        assert gateway["cpu_ms"] > by_name["relay"]["cpu_ms"] > 0
+        assert by_name["relay"]["gateway_to_it"] > 1
+        assert by_name["naive"]["gateway_to_it"] < 0.8
+        assert gateway["idle_mb"] > 1
+    # One look, the warm-up, the load, and the orders of the one client.
+    ordered = 1 + 4 + 4 + 4
+    assert played["included"] == {
+        "answered": ordered,
         "sold_by_upstream": ordered,
         "settled": ordered,
         "distinct_pictures": ordered,
         "charged_micros": ordered * 30_000,
-        "stored_bytes": ordered * 768,
+        "stored_bytes": ordered * 9 * 2**20,
     }
     assert list((tmp_path / "temporary").iterdir()) == []
+    for picture in ("cpu.png", "throughput.png"):
+        assert (tmp_path / "plots" / picture).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (("--sizes", "1kb,large"), "large"),
+        (("--workload", "large"), "large"),
+        (("--contender", "somebody"), "somebody"),
         (("--out", "nowhere/report.json"), "nowhere"),
         (("--rounds", "0"), "rounds"),
     ],

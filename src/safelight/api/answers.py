@@ -95,13 +95,16 @@ async def write_json(exchange: Exchange, segments: list[Segment], headers: Heade
     Raises:
         ClientGone: the caller hung up.
         StorageError: a picture cannot be read; the answer is then cut short.
+        Unavailable: too many answers are being written, and this one has not begun.
     """
-    if not exchange.started:
-        length = str(total_length(segments)).encode()
-        entity = [(b"content-type", b"application/json"), (b"content-length", length)]
-        await exchange.start(200, entity + headers)
-    await write_segments(exchange, segments)
-    await exchange.finish()
+    length = total_length(segments)
+    async with exchange.services.sending.place(length, begun=exchange.started) as chunk_bytes:
+        if not exchange.started:
+            size = str(length).encode()
+            entity = [(b"content-type", b"application/json"), (b"content-length", size)]
+            await exchange.start(200, entity + headers)
+        await write_segments(exchange, segments, chunk_bytes)
+        await exchange.finish()
 
 
 def order_headers(order: Order, jobs: Sequence[Job], *, price_micros: int) -> Headers:

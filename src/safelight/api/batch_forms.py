@@ -25,6 +25,7 @@ from safelight.api.wire import (
     GenerationBody,
     ImageRef,
     image_request,
+    metadata_of,
     parse_fields,
     present,
 )
@@ -129,7 +130,12 @@ def _wanted(body: GenerationBody | EditBody, request: ImageRequest) -> Wanted:
         as_url=body.response_format != "b64_json",
         safety_identifier=body.safety_identifier or None,
     )
-    return Wanted(request=request, answer=form, webhook_url=later.webhook_url(body))
+    return Wanted(
+        request=request,
+        answer=form,
+        webhook_url=later.webhook_url(body),
+        metadata=metadata_of(body),
+    )
 
 
 def _references(body: EditBody) -> list[tuple[str | ImageRef, str]]:

@@ -19,12 +19,11 @@ from safelight.api.files import ExpiresAfter, keep_s_of, limit_of
 from safelight.api.job_views import seconds
 from safelight.api.origin import origin_of
 from safelight.api.timing import Timing
-from safelight.api.wire import parse_fields, present
+from safelight.api.wire import check_metadata, parse_fields, present
 from safelight.batches import BatchRow, Counts, LineFault
-from safelight.errors import InvalidValue, NotFound, UnknownParameter
+from safelight.errors import NotFound, UnknownParameter
 from safelight.gateway.batching import NewBatch
 
-METADATA_MAX, METADATA_KEY_MAX, METADATA_VALUE_MAX = 16, 64, 512
 _LIMIT, _LIMIT_MAX = 20, 100
 _QUERY = ("after", "limit")
 
@@ -100,7 +99,7 @@ async def create(exchange: Exchange) -> None:
     caller = caller_of(exchange, identity, Timing(exchange))
     async with json_body(exchange, exchange.services.config.server.max_json_bytes) as sent:
         body = parse_fields(present(sent.fields), BatchBody)
-    _check_metadata(body.metadata)
+    check_metadata(body.metadata)
     expires = body.output_expires_after
     keep_s = None
     if expires is not None:
@@ -204,17 +203,3 @@ def batch_view(row: BatchRow, counts: Counts) -> BatchView:
         usage=row.usage,
         metadata=row.metadata,
     )
-
-
-def _check_metadata(metadata: dict[str, str] | None) -> None:
-    if metadata is None:
-        return
-    if len(metadata) > METADATA_MAX:
-        raise InvalidValue(f"'metadata' has at most {METADATA_MAX} pairs.", param="metadata")
-    for key, value in metadata.items():
-        if len(key) > METADATA_KEY_MAX or len(value) > METADATA_VALUE_MAX:
-            raise InvalidValue(
-                f"'metadata' has keys of at most {METADATA_KEY_MAX} characters and values of at "
-                f"most {METADATA_VALUE_MAX}.",
-                param="metadata",
-            )

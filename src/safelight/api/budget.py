@@ -1,13 +1,14 @@
-"""How many bytes of JSON bodies this process holds at one time.
+"""How many bytes this process holds at one time for requests that it reads.
 
-Owns the count and the waiting for room. A body's text and the strings in it live in memory until
-its pictures are staged; without a bound, a few callers with large bodies fill the machine. Knows
-nothing of HTTP.
+Owns the count and the line of those who wait for room. A JSON body's text and the strings in it
+live in memory until its pictures are staged; without a bound, a few callers with large bodies fill
+the machine. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from types import TracebackType
 
 from safelight.errors import Unavailable
@@ -17,7 +18,7 @@ FREE_BYTES = 64 * 1024
 
 
 class ByteBudget:
-    """Bytes that may be held at one time, in one event loop.
+    """Bytes that may be held at one time, in one event loop; who comes first has room first.
 
     Args:
         limit: bytes.
@@ -28,7 +29,7 @@ class ByteBudget:
         self._limit = limit
         self._patience_s = patience_s
         self._held = 0
-        self._freed = asyncio.Event()
+        self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
     def held(self) -> int:
@@ -45,25 +46,59 @@ class ByteBudget:
         Raises:
             Unavailable: `too_many_bytes_in_flight`: there was no room in time.
         """
-        try:
-            async with asyncio.timeout(self._patience_s):
-                while self._held + count > self._limit:
-                    self._freed.clear()
-                    await self._freed.wait()
-        except TimeoutError:
+        if not await self.taken(count, within_s=self._patience_s):
             raise Unavailable(
                 "The gateway is reading as many large requests as it may; send the request again, "
                 "or send pictures as files of a form.",
                 code="too_many_bytes_in_flight",
                 retry_after_s=2,
                 should_retry=True,
-            ) from None
-        self._held += count
+            )
+
+    async def taken(self, count: int, *, within_s: float | None) -> bool:
+        """Take `count` bytes, or return False when there was no room for them in time.
+
+        Args:
+            count: bytes.
+            within_s: seconds to wait for room; None: for as long as it takes.
+        """
+        if not self._line and self._held + count <= self._limit:
+            self._held += count
+            return True
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append((count, place))
+        try:
+            async with asyncio.timeout(within_s):
+                await place
+        except TimeoutError:
+            return not self._left(place)
+        except asyncio.CancelledError:
+            if not self._left(place):
+                self.give(count)
+            raise
+        return True
+
+    def _left(self, place: asyncio.Future[None]) -> bool:
+        """Return whether a place was left before there was room; it may come in the same turn."""
+        if place.cancelled():
+            self._call_up()  # whoever stood behind may have room
+        return place.cancelled()
 
     def give(self, count: int) -> None:
         """Give `count` bytes back."""
         self._held -= count
-        self._freed.set()
+        self._call_up()
+
+    def _call_up(self) -> None:
+        """Give room to those in front, who have left the line if their future is done."""
+        while self._line:
+            count, place = self._line[0]
+            if not place.done():
+                if self._held + count > self._limit:
+                    return
+                self._held += count
+                place.set_result(None)
+            self._line.popleft()
 
 
 class Holding:

@@ -11,7 +11,7 @@ from safelight.api.exchange import Exchange
 from safelight.api.timing import Timing
 from safelight.errors import AuthenticationFailed, InvalidValue
 from safelight.gateway.orders import Caller
-from safelight.types import Identity
+from safelight.types import Identity, Metadata
 
 _VISIBLE_ASCII = re.compile(r"[!-~]{1,255}")
 _RETRY_COUNT_MAX = 1000
@@ -48,8 +48,10 @@ def caller_of(
     *,
     webhook_url: str | None = None,
     persist: bool = False,
+    metadata: Metadata = (),
 ) -> Caller:
-    """Return the caller of an order, who may want somebody told of its end, or its pictures kept.
+    """Return the caller of an order, who may want somebody told of its end, or its pictures kept,
+    or something written on its jobs.
 
     Raises:
         InvalidValue: the Idempotency-Key is not 1 to 255 visible ASCII characters.
@@ -69,6 +71,7 @@ def caller_of(
         deadline_at=timing.deadline_at,
         webhook_url=webhook_url,
         persist=persist,
+        metadata=metadata,
     )
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from safelight.api.batch_ports import BatchingPort, FilingPort
+from safelight.api.sending import SendingRoom
 from safelight.api.webhook_port import WebhookPort
 from safelight.channels import Channels
 from safelight.clock import Clock
@@ -37,8 +38,11 @@ from safelight.types import BlobRef, Identity, ImageRecord, ImageRequest, Job, K
 class Attachment(Protocol):
     """A connected caller's hold on an order."""
 
-    def delivered(self) -> None:
-        """Say that the whole answer was written to a caller who was still there."""
+    def delivered(self, *, final: bool = False) -> None:
+        """Say that the whole answer was written to a caller who was still there.
+
+        With `final` it was no end but where to find one: whatever comes of it, no call repeats it.
+        """
         ...
 
 
@@ -48,6 +52,11 @@ class GatewayPort(Protocol):
     @property
     def accepting(self) -> bool:
         """False while draining."""
+        ...
+
+    @property
+    def leaving(self) -> bool:
+        """True from the signal to end on: callers had better come back elsewhere."""
         ...
 
     async def authenticate(self, raw_key: str) -> Identity:
@@ -182,6 +191,7 @@ class Services:
         stream_patience_s: how long an image stream waits for its first event before it starts, so
             that an early failure can still be a plain HTTP error.
         buffer_patience_s: how long a large JSON body waits for room in memory, seconds.
+        sending: the memory that answers share.
     """
 
     gateway: GatewayPort
@@ -198,3 +208,4 @@ class Services:
     keep_alive_s: float = 10.0
     stream_patience_s: float = 10.0
     buffer_patience_s: float = 5.0
+    sending: SendingRoom = field(default_factory=SendingRoom)

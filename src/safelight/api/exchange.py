@@ -167,7 +167,7 @@ class Exchange:
             (b"x-request-id", self.request_id.encode()),
             (b"openai-processing-ms", str(elapsed_ms).encode()),
         ]
-        if not self._body_complete:
+        if not self._body_complete or self.services.gateway.leaving:
             always.append((b"connection", b"close"))
         await self._send(
             {"type": "http.response.start", "status": status, "headers": [*headers, *always]}

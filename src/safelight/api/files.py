@@ -149,7 +149,13 @@ async def delete(exchange: Exchange) -> None:
 async def content(exchange: Exchange) -> None:
     """Answer GET /v1/files/{id}/content, however large it is."""
     row = await _found(exchange)
-    chunks = aiter(exchange.services.storage.read(row.digest, length=row.bytes))
+    async with exchange.services.sending.place(row.bytes) as chunk_bytes:
+        await _send(exchange, row, chunk_bytes)
+
+
+async def _send(exchange: Exchange, row: FileRow, chunk_bytes: int) -> None:
+    storage = exchange.services.storage
+    chunks = aiter(storage.read(row.digest, length=row.bytes, chunk_bytes=chunk_bytes))
     # The first chunk is read before the head is sent, so that a lost blob can still be an error.
     first = await anext(chunks)
     await exchange.start(

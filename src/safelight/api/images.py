@@ -38,6 +38,7 @@ from safelight.api.wire import (
     check_names,
     coerce_form,
     image_request,
+    metadata_of,
     parse_fields,
     present,
 )
@@ -51,7 +52,7 @@ from safelight.errors import (
     storage_refusal,
 )
 from safelight.gateway.orders import Order, Queued
-from safelight.types import BlobRef, Identity, ImageRequest, Job, Operation
+from safelight.types import BlobRef, Identity, ImageRequest, Job, Metadata, Operation
 
 _PICTURE_FIELD = re.compile(r"(?:images?(?:\[[0-9]{0,3}\])?|mask)")
 _EDIT_FIELDS = frozenset(EditBody.__struct_encode_fields__)
@@ -71,6 +72,7 @@ class Wish:
     queued: Queued | None
     webhook_url: str | None
     persist: bool
+    metadata: Metadata
 
 
 async def generations(exchange: Exchange) -> None:
@@ -240,13 +242,19 @@ def _wish(
         queued=when,
         webhook_url=later.webhook_url(body),
         persist=bool(body.persist),
+        metadata=metadata_of(body),
     )
 
 
 async def _answer(exchange: Exchange, identity: Identity, timing: Timing, wish: Wish) -> None:
     gateway = exchange.services.gateway
     caller = caller_of(
-        exchange, identity, timing, webhook_url=wish.webhook_url, persist=wish.persist
+        exchange,
+        identity,
+        timing,
+        webhook_url=wish.webhook_url,
+        persist=wish.persist,
+        metadata=wish.metadata,
     )
     later.check_times(caller, wish.queued)
     order = await gateway.submit(

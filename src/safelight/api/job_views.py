@@ -57,6 +57,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     stage: str | None
     request_id: str
     batch_id: str | None
+    metadata: dict[str, str] | None
     model: str
     n_index: int
     job_class: str = msgspec.field(name="class")
@@ -113,6 +114,7 @@ def job_view(origin: str, links: Links, found: Job, standing: Standing) -> JobVi
         stage=found.stage,
         request_id=found.request_id,
         batch_id=found.batch_id,
+        metadata=dict(found.metadata) or None,
         model=found.request.channel,
         n_index=found.n,
         job_class=found.job_class,

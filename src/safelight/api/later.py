@@ -146,7 +146,7 @@ async def answer(exchange: Exchange, order: Order) -> None:
         payload = views[0] if len(views) == 1 else _request_view(order, views)
         await exchange.respond_json(payload, status=202, headers=headers)
         if not exchange.gone:
-            attachment.delivered()
+            attachment.delivered(final=True)
 
 
 def _request_view(order: Order, views: Sequence[JobView]) -> RequestView:

@@ -137,16 +137,19 @@ async def _send(
     start: int,
     length: int,
 ) -> None:
-    storage = exchange.services.storage
-    chunks = aiter(storage.read(blob.digest, start=start, length=length))
-    # The first chunk is read before the head is sent, so that a lost blob can still be an error.
-    first = await _first_chunk(exchange, chunks, blob)
-    await exchange.start(status, headers)
-    async with exchange.watched():
-        await exchange.write(first)
-        async for chunk in chunks:
-            await exchange.write(chunk)
-        await exchange.finish()
+    services = exchange.services
+    async with services.sending.place(length) as chunk_bytes:
+        chunks = aiter(
+            services.storage.read(blob.digest, start=start, length=length, chunk_bytes=chunk_bytes)
+        )
+        # The first chunk is read before the head is sent: a lost blob can still be an error.
+        first = await _first_chunk(exchange, chunks, blob)
+        await exchange.start(status, headers)
+        async with exchange.watched():
+            await exchange.write(first)
+            async for chunk in chunks:
+                await exchange.write(chunk)
+            await exchange.finish()
 
 
 async def _first_chunk(exchange: Exchange, chunks: AsyncIterator[bytes], blob: BlobRef) -> bytes:

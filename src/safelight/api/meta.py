@@ -139,8 +139,8 @@ async def healthz(exchange: Exchange) -> None:
 
 
 async def readyz(exchange: Exchange) -> None:
-    """Answer GET /readyz: new orders are taken; 503 while starting or draining."""
+    """Answer GET /readyz: new orders are taken; 503 while starting or leaving."""
     gateway = exchange.services.gateway
-    if not gateway.accepting:
+    if gateway.leaving or not gateway.accepting:
         raise Unavailable("The gateway takes no new orders now.", code="not_ready", retry_after_s=2)
     await exchange.respond_json({"status": "ready"})

@@ -15,14 +15,11 @@ import msgspec
 import pybase64
 
 from safelight.api.exchange import Exchange
-from safelight.storage import BlobStore
+from safelight.storage import CHUNK_BYTES, BlobStore
 from safelight.types import BlobRef
 
 Picture = BlobRef | Path
 Segment = bytes | BlobRef | Path
-
-_CHUNK = 768 * 1024
-"""A multiple of 3, so that base64 chunks join without padding."""
 
 
 class Weaver:
@@ -70,19 +67,37 @@ def _length(segment: Segment) -> int:
     return base64_length(size)
 
 
-async def write_segments(exchange: Exchange, segments: list[Segment]) -> None:
+async def write_segments(
+    exchange: Exchange, segments: list[Segment], chunk_bytes: int | None = None
+) -> None:
     """Write the segments, pictures as base64.
+
+    Args:
+        exchange: whose answer.
+        segments: of it.
+        chunk_bytes: how much of a picture is read at a time; None: as there is room for it.
 
     Raises:
         StorageError: a picture cannot be read; the answer is then cut short.
         ClientGone: the caller has hung up.
     """
-    async for piece in pieces_of(exchange.services.storage, segments):
+    if chunk_bytes is None:
+        async with exchange.services.sending.place(total_length(segments), begun=True) as chunk:
+            await write_segments(exchange, segments, chunk)
+        return
+    async for piece in pieces_of(exchange.services.storage, segments, chunk_bytes):
         await exchange.write(piece)
 
 
-async def pieces_of(storage: BlobStore, segments: list[Segment]) -> AsyncIterator[bytes]:
+async def pieces_of(
+    storage: BlobStore, segments: list[Segment], chunk_bytes: int = CHUNK_BYTES
+) -> AsyncIterator[bytes]:
     """Yield the bytes of the segments, pictures as base64.
+
+    Args:
+        storage: where they are.
+        segments: of a document.
+        chunk_bytes: how much of a picture is read at a time, a multiple of 3.
 
     Raises:
         StorageError: a picture cannot be read.
@@ -92,9 +107,9 @@ async def pieces_of(storage: BlobStore, segments: list[Segment]) -> AsyncIterato
             yield segment
             continue
         if isinstance(segment, BlobRef):
-            chunks = storage.read(segment.digest, length=segment.bytes)
+            chunks = storage.read(segment.digest, length=segment.bytes, chunk_bytes=chunk_bytes)
         else:
-            chunks = _file_chunks(segment)
+            chunks = _file_chunks(segment, chunk_bytes)
         async for text in _base64(chunks):
             yield text
 
@@ -112,10 +127,10 @@ async def _base64(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield pybase64.b64encode(rest)
 
 
-async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
+async def _file_chunks(path: Path, chunk_bytes: int) -> AsyncIterator[bytes]:
     file = await asyncio.to_thread(path.open, "rb")
     try:
-        while chunk := await asyncio.to_thread(file.read, _CHUNK):
+        while chunk := await asyncio.to_thread(file.read, chunk_bytes):
             yield chunk
     finally:
         file.close()

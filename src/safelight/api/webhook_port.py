@@ -61,7 +61,7 @@ class WebhookPort(Protocol):
         ...
 
     async def test(self, identity: Identity, webhook_id: str) -> Delivery:
-        """Send a test message and return what came of it."""
+        """Send a test message and return what came of it, or raise RateLimited."""
         ...
 
     async def deliveries(
@@ -71,5 +71,5 @@ class WebhookPort(Protocol):
         ...
 
     async def redeliver(self, identity: Identity, delivery_id: str) -> Delivery:
-        """Send a message anew."""
+        """Send a message anew, or raise RateLimited."""
         ...

@@ -21,7 +21,7 @@ from safelight.errors import (
     UnknownParameter,
     UnsupportedParameter,
 )
-from safelight.types import BlobRef, ImageFormat, ImageRequest, Operation
+from safelight.types import BlobRef, ImageFormat, ImageRequest, Metadata, Operation
 
 MAX_INPUTS = 16
 PROMPT_MAX = 32_000
@@ -52,6 +52,11 @@ Delay = Annotated[float, Meta(ge=0, le=DELAY_MAX_S, description="Seconds until t
 WebhookUrl = Annotated[
     str, Meta(max_length=2048, description="Whom to tell about the end of each job.")
 ]
+MetadataField = Annotated[
+    dict[str, str],
+    Meta(description="Up to 16 names and values of yours, shown on each job; nothing reads them."),
+]
+METADATA_MAX, METADATA_KEY_MAX, METADATA_VALUE_MAX = 16, 64, 512
 Persist = Annotated[bool, Meta(description="Carry the pictures to the customer's own bucket, too.")]
 
 
@@ -89,6 +94,7 @@ class _Options(msgspec.Struct, kw_only=True, omit_defaults=True):
     delay_s: Delay | None = None
     webhook_url: WebhookUrl | None = None
     persist: Persist | None = None
+    metadata: MetadataField | None = None
 
 
 class GenerationBody(_Options, kw_only=True):
@@ -154,6 +160,7 @@ _JSON_WORDS = {"str": "string", "int": "integer", "bool": "boolean", "float": "n
 _FORM_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 _INTEGER = re.compile(r"-?[0-9]{1,11}")
 _DECIMAL = re.compile(r"-?[0-9]{1,11}(?:\.[0-9]{1,9})?")
+_PAIR = re.compile(r"metadata\[(?P<name>[^\[\]]+)\]")
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>.*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"^Object missing required field `(?P<name>\w+)`")
 
@@ -215,6 +222,9 @@ def coerce_form(texts: list[tuple[str, str]], shape: type[Body]) -> dict[str, An
     fields: dict[str, Any] = {}
     for raw_name, text in texts:
         name = _field_name(raw_name)
+        if pair := _PAIR.fullmatch(raw_name):
+            fields.setdefault("metadata", {})[pair["name"]] = text
+            continue
         if name in fields:
             raise InvalidValue(f"{name[:64]!r} was sent more than once.", param=name[:64])
         kinds = get_args(hints.get(name, str))
@@ -239,6 +249,35 @@ def _hints(shape: type[msgspec.Struct]) -> dict[str, Any]:
 
 def _field_name(raw_name: str) -> str:
     return raw_name.partition("[")[0] if raw_name.endswith("]") else raw_name
+
+
+def check_metadata(metadata: dict[str, str] | None) -> None:
+    """Bound what a caller writes on its jobs or batch, as OpenAI does.
+
+    Raises:
+        InvalidValue: too many pairs, or too long ones.
+    """
+    if metadata is None:
+        return
+    if len(metadata) > METADATA_MAX:
+        raise InvalidValue(f"'metadata' has at most {METADATA_MAX} pairs.", param="metadata")
+    for name, value in metadata.items():
+        if len(name) > METADATA_KEY_MAX or len(value) > METADATA_VALUE_MAX:
+            raise InvalidValue(
+                f"'metadata' has keys of at most {METADATA_KEY_MAX} characters and values of at "
+                f"most {METADATA_VALUE_MAX}.",
+                param="metadata",
+            )
+
+
+def metadata_of(body: GenerationBody | EditBody) -> Metadata:
+    """Return what is to be written on the jobs.
+
+    Raises:
+        InvalidValue: it is too much.
+    """
+    check_metadata(body.metadata)
+    return tuple((body.metadata or {}).items())
 
 
 def _check_no_edit(fields: Mapping[str, Any]) -> None:

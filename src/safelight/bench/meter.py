@@ -7,6 +7,7 @@ nanoseconds; only children that have ended are in ticks. Elsewhere the answer is
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -15,6 +16,8 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 _CPUCLOCK_SCHED = 2
+_CLEAR_PEAK = "5"
+"""What proc_pid_clear_refs(5) takes for VmHWM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,16 @@ def memory(pid: int) -> Memory | None:
     if not found:
         return None
     return Memory(sum(one.now for one in found), sum(one.peak for one in found))
+
+
+def forget_peak(pid: int) -> None:
+    """Let the highest resident memory of a process and its descendants begin anew.
+
+    Where the kernel does not do that, the peak stays what it was: too high, never too low.
+    """
+    for one in _tree(pid):
+        with contextlib.suppress(OSError):
+            (_PROC / str(one) / "clear_refs").write_text(_CLEAR_PEAK)
 
 
 def _tree(pid: int) -> list[int]:

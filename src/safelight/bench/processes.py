@@ -1,8 +1,7 @@
-"""The processes of a bench: the mock upstream, the bare relay and the gateway.
+"""The processes of a bench: started on a core of their own, ended whatever happens.
 
-Owns their start and their end: whatever happens, none is left. The gateway is started as its
-operator would (`safelight serve`, with a configuration and a key made by `safelight keys`) and is
-asked over HTTP for its books.
+Owns their start, their readiness and their end; none is left behind. `contenders` says which
+programs they are.
 """
 
 from __future__ import annotations
@@ -13,38 +12,20 @@ import http.client
 import json
 import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safelight.bench.errors import BenchError
-from safelight.bench.load import ANSWER_S, CHANNEL
-from safelight.bench.picture import Weight
 
-START_S = 60.0
+START_S = 90.0
 """Seconds that a process may take to start."""
-PRICE_MICROS = 30_000
-_CREDIT = "1000000.00"
-_PAGE = 1000
-_KEY_VARIABLE = "SAFELIGHT_BENCH_UPSTREAM_KEY"
-
-# No watermark: the bench itself looks at the free space before it starts.
-_CONFIG = """
-[storage]
-min_free_bytes = 0
-
-[channels.{channel}]
-price_micros = {price}
-
-[[accounts]]
-name = "mock"
-upstream = "openai"
-base_url = "http://127.0.0.1:{port}/v1"
-api_key_env = "{variable}"
-"""
+_STEP_S = 0.1
+_ANSWER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,93 +38,189 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """Everything that a measurement needs, running; `key` is a customer's."""
+class Cores:
+    """Which CPUs a contender gets, and which are left for mock and clients; empty: any."""
 
-    upstream: Running
-    relay: Running
-    gateway: Running
-    key: str
-    data: Path
+    contender: frozenset[int] = frozenset()
+    rest: frozenset[int] = frozenset()
 
-    async def sold(self) -> int:
-        """Return how many pictures the mock upstream has sold."""
-        return int((await _get(self.upstream.port, "/sold"))["sold"])
 
-    async def statement(self) -> list[dict[str, Any]]:
-        """Return all lines of the customer's statement."""
-        lines: list[dict[str, Any]] = []
-        path = f"/v1/billing/statement?limit={_PAGE}"
-        after = ""
-        while True:
-            page = await _get(self.gateway.port, path + after, key=self.key)
-            lines += page["data"]
-            if not page["has_more"]:
-                return lines
-            after = f"&after={page['last_id']}"
+def divide_cores() -> Cores:
+    """Return one CPU for a contender and the others for the rest; a machine with one shares it."""
+    if not hasattr(os, "sched_getaffinity"):
+        return Cores()
+    mine = sorted(os.sched_getaffinity(0))
+    if len(mine) < 2:
+        return Cores()
+    return Cores(frozenset(mine[:1]), frozenset(mine[1:]))
 
-    def stored_bytes(self) -> int:
-        """Return the bytes of all blobs."""
-        return sum(file.stat().st_size for file in self.data.glob("blobs/*/*/*"))
+
+@contextmanager
+def on_cores(cores: frozenset[int]) -> Iterator[None]:
+    """Let this thread, and what it starts, run on these CPUs only; empty: as it is."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @asynccontextmanager
-async def staged(wanted: Weight, folder: Path) -> AsyncIterator[Stage]:
-    """Start everything for one weight, with its files in `folder`; end it all afterwards.
+async def started(
+    name: str,
+    command: Sequence[str],
+    folder: Path,
+    *,
+    cores: frozenset[int] = frozenset(),
+    env: Mapping[str, str] | None = None,
+    ready: tuple[int, str] | None = None,
+) -> AsyncIterator[Running]:
+    """Run a program until the block ends.
+
+    Args:
+        name: what errors call it, and its log in `folder`.
+        command: program and arguments.
+        folder: where it runs.
+        cores: the CPUs it may use; empty: any.
+        env: its whole environment; None: this process's, without the operator's own books.
+        ready: the port it was given and a path that it answers once it is up; None: it tells its
+            port in a line of JSON.
 
     Raises:
-        BenchError: something did not start.
+        BenchError: it did not start.
     """
-    python = (sys.executable, "-m")
-    async with AsyncExitStack() as ends:
-
-        async def start(name: str, *command: str) -> Running:
-            return await ends.enter_async_context(_started(name, (*python, *command), folder))
-
-        upstream = await start("upstream", "safelight.bench.mock", wanted.name)
-        relay = await start("relay", "safelight.bench.relay", str(upstream.port))
-        config, data = folder / "safelight.toml", folder / "data"
-        config.write_text(
-            _CONFIG.format(
-                channel=CHANNEL, price=PRICE_MICROS, port=upstream.port, variable=_KEY_VARIABLE
-            )
-        )
-        key = await _make_key(data, folder)
-        place = ("--config", str(config), "--data", str(data), "--host", "127.0.0.1", "--port", "0")
-        gateway = await start("gateway", "safelight", "serve", "--json", *place)
-        yield Stage(upstream, relay, gateway, key, data)
-
-
-@asynccontextmanager
-async def _started(name: str, command: Sequence[str], folder: Path) -> AsyncIterator[Running]:
     log = folder / f"{name}.log"
-    with log.open("wb") as errors:
+    with log.open("wb") as written, on_cores(cores):
         process = await asyncio.create_subprocess_exec(
             *command,
+            cwd=folder,
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
-            env={**_environ(), _KEY_VARIABLE: "sk-bench"},
+            stdout=asyncio.subprocess.PIPE if ready is None else written,
+            stderr=written,
+            env=environ() if env is None else dict(env),
             start_new_session=True,  # Ctrl-C is for the bench, which then ends everything in order
         )
     try:
-        assert process.stdout is not None
-        line = b""
-        with contextlib.suppress(TimeoutError):
-            line = await asyncio.wait_for(process.stdout.readline(), START_S)
-        yield Running(name, process.pid, _port(line, name, log))
+        if ready is None:
+            port = await _announced_port(process, name, log)
+        else:
+            port = ready[0]
+            await _answers(process, name, log, *ready)
+        yield Running(name, process.pid, port)
     finally:
         await _end(process)
 
 
-def _port(line: bytes, name: str, log: Path) -> int:
+async def output(command: Sequence[str], folder: Path) -> str:
+    """Run a program to its end and return what it printed, without blanks at the ends.
+
+    Raises:
+        BenchError: it failed, or took longer than START_S.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        cwd=folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=environ(),
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(START_S):
+            said, errors = await process.communicate()
+    except TimeoutError:
+        raise BenchError(f"{command[-1]} did not end in time") from None
+    finally:
+        if process.returncode is None:
+            await _end(process)
+    if process.returncode != 0:
+        raise BenchError(f"a command failed. {errors[-500:].decode(errors='replace').strip()}")
+    return said.decode().strip()
+
+
+def environ(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return our environment without what would lead a contender elsewhere, and with `extra`.
+
+    The operator's own books, keys and proxies are none of a bench's business.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SAFELIGHT_", "OPENAI_", "LITELLM_", "REDIS_"))
+        and not name.lower().endswith("_proxy")
+        and name != "DATABASE_URL"
+    }
+    return {**kept, **(extra or {})}
+
+
+def free_port() -> int:
+    """Return a port of loopback on which nobody listens now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+async def get_json(port: int, path: str, *, key: str = "") -> Any:
+    """Ask a process on loopback.
+
+    Raises:
+        BenchError: it did not answer with success.
+    """
+    status, body = await asyncio.to_thread(_get_now, port, path, key)
+    if status != 200:
+        raise BenchError(f"GET {path} was answered {status}: {body[:300]!r}")
+    return json.loads(body)
+
+
+def _get_now(port: int, path: str, key: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_ANSWER_S)
+    try:
+        connection.request("GET", path, headers={"authorization": f"Bearer {key}"} if key else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise BenchError(f"GET {path} was not answered: {error}") from error
+    finally:
+        connection.close()
+
+
+async def _announced_port(process: asyncio.subprocess.Process, name: str, log: Path) -> int:
     """Return the port that a process announces, itself or in its URL."""
+    assert process.stdout is not None
+    line = b""
+    with contextlib.suppress(TimeoutError):
+        line = await asyncio.wait_for(process.stdout.readline(), START_S)
     try:
         said: Mapping[str, Any] = json.loads(line)
         return int(said["port"] if "port" in said else said["url"].rpartition(":")[2])
     except (ValueError, KeyError, TypeError) as error:
-        last = log.read_text(errors="replace")[-500:].strip()
-        raise BenchError(f"the {name} did not start. {last}") from error
+        raise _not_started(name, log) from error
+
+
+async def _answers(
+    process: asyncio.subprocess.Process, name: str, log: Path, port: int, path: str
+) -> None:
+    """Wait until a process answers at all; what it answers is its own business."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + START_S
+    while process.returncode is None and loop.time() < until:
+        try:
+            await asyncio.to_thread(_get_now, port, path, "")
+        except BenchError:
+            await asyncio.sleep(_STEP_S)
+        else:
+            return
+    raise _not_started(name, log)
+
+
+def _not_started(name: str, log: Path) -> BenchError:
+    last = log.read_text(errors="replace")[-500:].strip()
+    return BenchError(f"the {name} did not start. {last}")
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -155,53 +232,5 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     await asyncio.shield(process.wait())
 
 
-async def _make_key(data: Path, folder: Path) -> str:
-    command = ("-m", "safelight", "keys", "create", "bench", "--credit", _CREDIT)
-    with (folder / "keys.log").open("w+b") as errors:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *command,
-            "--data",
-            str(data),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
-            env=_environ(),
-            start_new_session=True,
-        )
-        try:
-            async with asyncio.timeout(START_S):
-                key, _ = await process.communicate()
-        except TimeoutError:
-            raise BenchError("no key could be made in time") from None
-        finally:
-            if process.returncode is None:
-                await _end(process)
-        if process.returncode != 0:
-            errors.seek(0)
-            raise BenchError(f"no key could be made. {errors.read()[-500:].decode().strip()}")
-    return key.decode().strip()
-
-
-def _environ() -> dict[str, str]:
-    """Return our environment without the operator's own books: a bench must not write there."""
-    return {**os.environ, "SAFELIGHT_DATABASE_URL": ""}
-
-
-async def _get(port: int, path: str, *, key: str = "") -> Any:
-    return await asyncio.to_thread(_get_now, port, path, key)
-
-
-def _get_now(port: int, path: str, key: str) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)
-    try:
-        connection.request("GET", path, headers={"authorization": f"Bearer {key}"} if key else {})
-        answer = connection.getresponse()
-        body = answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise BenchError(f"GET {path} was not answered: {error}") from error
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise BenchError(f"GET {path} was answered {answer.status}: {body[:300]!r}")
-    return json.loads(body)
+PYTHON = (sys.executable, "-m")
+"""How a program of ours is run."""

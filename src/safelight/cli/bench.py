@@ -1,4 +1,4 @@
-"""`safelight bench`: what the gateway costs on this machine, beside a bare relay and a naive one.
+"""`safelight bench`: what the gateway costs on this machine, beside its peers and a bare relay.
 
 Owns options and rendering; the measuring is `safelight.bench`.
 """
@@ -13,79 +13,129 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from safelight.cli import bench_money, bench_pool, options, output
+from safelight.cli import bench_growth, bench_money, bench_pool, options, output
 from safelight.cli.errors import CliError, ExitCode
 from safelight.cli.picture import write_atomically
 from safelight.cli.table import Column
 
 if TYPE_CHECKING:
-    from safelight.bench.result import Report, SizeResult
+    from safelight.bench.result import Report
     from safelight.bench.run import Plan
+    from safelight.bench.workloads import Workload
 
 
 benches = typer.Typer(name="bench", rich_markup_mode="rich")
 
 
 @benches.callback(invoke_without_command=True)
-def bench(
+def bench(  # noqa: PLR0913, PLR0917 - one parameter per option
     context: typer.Context,
-    sizes: Annotated[
-        str, typer.Option(help="Base64 of the pictures, from 1kb to 48mb, separated by commas.")
-    ] = "1kb,2mb,12mb",
+    workload: Annotated[
+        list[str] | None,
+        typer.Option(help="May be repeated; or a weight such as 6mb.", show_default="all"),
+    ] = None,
+    contender: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="gateway, nginx, relay, naive, portkey, litellm; may be repeated.",
+            show_default="all that are installed",
+        ),
+    ] = None,
+    litellm: Annotated[
+        Path | None, typer.Option(exists=True, help="The `litellm` program of its environment.")
+    ] = None,
+    portkey: Annotated[
+        Path | None, typer.Option(exists=True, help="Where npm installed @portkey-ai/gateway.")
+    ] = None,
     requests: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Orders a target and round.", show_default="what suits size and time"
+            min=1, help="Orders a contender and stretch.", show_default="what suits size and time"
         ),
     ] = None,
-    concurrency: Annotated[int, typer.Option(min=1, max=1000, help="Connections under load.")] = 8,
+    clients: Annotated[int, typer.Option(min=1, max=1000, help="Clients of a load.")] = 32,
     rounds: Annotated[
-        int, typer.Option(min=1, max=100, help="How often the targets take turns.")
+        int, typer.Option(min=1, max=100, help="How often the contenders take turns.")
     ] = 3,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One short round: proves less.", show_default=False)
+    ] = False,
     out: Annotated[
-        Path | None,
-        typer.Option(dir_okay=False, help="Also write the report there, as JSON."),
+        Path | None, typer.Option(dir_okay=False, help="Also write the report there, as JSON.")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Also draw it there, as PNG files.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Measure CPU, throughput, latency and memory of the gateway, as ratios within one run.
+    """Measure CPU, throughput, latency and memory of the gateway and its peers, as ratios.
 
-    Starts a gateway, a mock upstream and a bare relay on loopback, with temporary data, and ends
-    them all. No account, key or running gateway is touched. `bench pool` is about faults and limits
-    instead.
+    Starts a mock upstream and the contenders on loopback, each on one CPU, with temporary data, and
+    ends them all. No account, key or running gateway is touched. A missed bar ends it with 1.
+    `bench pool` is about faults and limits instead.
     """
     if context.invoked_subcommand is not None:
         return
-    from safelight.bench.errors import BenchError  # noqa: PLC0415 - only when it is needed
-    from safelight.bench.picture import weight  # noqa: PLC0415
+    from safelight.bench.contenders import Places  # noqa: PLC0415 - only when it is needed
     from safelight.bench.run import Plan  # noqa: PLC0415
 
-    try:
-        weights = tuple(weight(name) for name in sizes.split(","))
-    except ValueError as error:
-        raise CliError(f"--sizes: {error}", exit_code=ExitCode.USAGE) from None
-    if out is not None and not out.absolute().parent.is_dir():
-        raise CliError(f"--out: there is no folder {out.parent}", exit_code=ExitCode.USAGE)
-    plan = Plan(weights=weights, requests=requests, concurrency=concurrency, rounds=rounds)
-    try:
-        report = _run(plan)
-    except BenchError as error:
-        raise CliError(f"nothing was measured: {error}") from error
-    if out is not None:
-        write_atomically(out, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    _require_folders({"--out": out, "--plots": plots})
+    chosen = _workloads(workload)
+    plan = Plan(
+        workloads=tuple(one.shortened() for one in chosen) if quick else chosen,
+        contenders=_contenders(contender),
+        places=Places(litellm, portkey),
+        requests=requests,
+        clients=clients,
+        rounds=1 if quick else rounds,
+        quick=quick,
+    )
+    report = _run(plan)
+    _keep(report, out, plots)
     if as_json:
         output.print_json(report)
     else:
         _print(report)
+    if report.missed:
+        raise typer.Exit(ExitCode.REFUSED)
 
 
 benches.command(name="pool")(bench_pool.pool)
 benches.command(name="money")(bench_money.money)
+benches.command(name="growth")(bench_growth.growth)
+
+
+def _workloads(names: list[str] | None) -> tuple[Workload, ...]:
+    from safelight.bench.workloads import WORKLOADS, workload  # noqa: PLC0415 - when it is needed
+
+    if not names:
+        return WORKLOADS
+    try:
+        return tuple(workload(name) for name in names)
+    except ValueError as error:
+        raise CliError(f"--workload: {error}", exit_code=ExitCode.USAGE) from None
+
+
+def _require_folders(chosen: dict[str, Path | None]) -> None:
+    for option, path in chosen.items():
+        if path is not None and not path.absolute().parent.is_dir():
+            raise CliError(f"{option}: there is no folder {path.parent}", exit_code=ExitCode.USAGE)
+
+
+def _contenders(names: list[str] | None) -> tuple[str, ...]:
+    from safelight.bench.contenders import CONTENDERS  # noqa: PLC0415 - only when it is needed
+
+    for name in names or ():
+        if name not in CONTENDERS:
+            problem = f"--contender: there is no {name!r}; known: {', '.join(CONTENDERS)}"
+            raise CliError(problem, exit_code=ExitCode.USAGE)
+    return tuple(one for one in CONTENDERS if not names or one in names)
 
 
 def _run(plan: Plan) -> Report:
     """Measure with progress on standard error; SIGTERM ends it as Ctrl-C does."""
-    from safelight.bench.loop import new_event_loop  # noqa: PLC0415 - only when it is needed
+    from safelight.bench.errors import BenchError  # noqa: PLC0415 - only when it is needed
+    from safelight.bench.loop import new_event_loop  # noqa: PLC0415
     from safelight.bench.run import run  # noqa: PLC0415
 
     async def main() -> Report:
@@ -98,60 +148,54 @@ def _run(plan: Plan) -> Report:
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         try:
             return runner.run(main())
+        except BenchError as error:
+            raise CliError(f"nothing was measured: {error}") from error
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
 
 
+def _keep(report: Report, out: Path | None, plots: Path | None) -> None:
+    if out is not None:
+        write_atomically(out, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    if plots is not None:
+        from safelight.bench.plots import draw  # noqa: PLC0415 - needs libvips
+
+        plots.mkdir(exist_ok=True)
+        for name, picture in draw(report).items():
+            write_atomically(plots / name, picture)
+
+
 def _print(report: Report) -> None:
-    columns = [
-        Column(f"{size.name} ({size.picture_size})", right=True, words=True)
-        for size in report.sizes
-    ]
-    rows = [(name, *(row(size) for size in report.sizes)) for name, row in _ROWS]
-    output.print_table([Column("a picture of"), *columns], rows)
+    from safelight.bench import tables  # noqa: PLC0415 - only when it is needed
+
+    console = output.out()
+    for played in report.workloads:
+        console.print(f"\n[bold]{played.name}[/]: {played.shows}", soft_wrap=True)
+        shown = tables.workload_table(played)
+        output.print_table([Column(name, right=bool(name)) for name in shown.headings], shown.rows)
+        for remark in tables.remarks(played):
+            console.print(f"  {remark}", markup=False, soft_wrap=True)
+    if report.verdicts:
+        console.print()
+        shown = tables.verdict_table(report.verdicts)
+        columns = [Column(name, right=at > 1) for at, name in enumerate(shown.headings)]
+        output.print_table(columns, shown.rows)
+    for remark in report.skipped.values():
+        console.print(f"\nLeft out: {remark}.", markup=False, soft_wrap=True)
+    _print_ground(report)
+
+
+def _print_ground(report: Report) -> None:
     machine = report.machine
-    orders = sum(size.included.ordered for size in report.sizes)
+    beside = "".join(f", {name} {version}" for name, version in report.versions.items())
+    booked = sum(one.included.settled for one in report.workloads if one.included is not None)
+    each = "each contender on one CPU" if report.pinned else "all on the same CPU"
+    rounds = f"Medians of {report.rounds} rounds" if report.rounds > 1 else "One round"
     output.out().print(
-        f"\n{report.concurrency} connections, latency with 1; {machine.cpus} CPUs, "
-        f"{machine.processor}, Python {machine.python}, safelight {report.version}; "
-        f"{report.took_s:.0f} s.\n"
-        f"Each of the {orders} pictures from the gateway was verified, stored, fsynced, read back "
-        "and settled\nby its own books; relay and naive way do less. Compare ratios, not times.",
+        f"\n{rounds}, {each}; {machine.cpus} CPUs, {machine.processor}, "
+        f"Python {machine.python}, safelight {report.version}{beside}; {report.took_s:.0f} s.\n"
+        f"Each of the {booked} pictures from the gateway was verified, stored, fsynced, read back "
+        "and settled\nby its own books; the others do none of that. Compare ratios, not times.\n"
+        "≥: somebody else was the limit; the contender had CPU to spare.",
         soft_wrap=True,
     )
-
-
-def _number(value: float | None) -> str:
-    """Return three digits that count, or a word."""
-    if value is None:
-        return "not measured"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _spread(size: SizeResult) -> str:
-    ratios = size.ratios
-    return f"{_number(ratios.relay_lowest)} to {_number(ratios.relay_highest)}"
-
-
-def _memory(size: SizeResult) -> str:
-    memory = size.memory_mb
-    if memory is None:
-        return "not measured"
-    return f"{memory.idle:.0f} + {memory.peak_over_idle:.0f}"
-
-
-_ROWS = (
-    ("CPU ms: bare relay", lambda size: _number(size.cpu_ms.relay)),
-    ("CPU ms: gateway", lambda size: _number(size.cpu_ms.gateway)),
-    ("CPU ms: naive way", lambda size: _number(size.cpu_ms.naive)),
-    ("gateway / relay", lambda size: _number(size.ratios.gateway_to_relay)),
-    ("  in single rounds", _spread),
-    ("gateway / naive", lambda size: _number(size.ratios.gateway_to_naive)),
-    ("pictures a second: relay", lambda size: _number(size.per_s.relay)),
-    ("pictures a second: gateway", lambda size: _number(size.per_s.gateway)),
-    ("ms, direct: p50", lambda size: _number(size.latency_ms.direct.p50)),
-    ("ms added by relay: p50", lambda size: _number(size.latency_ms.relay_added.p50)),
-    ("ms added by gateway: p50", lambda size: _number(size.latency_ms.gateway_added.p50)),
-    ("ms added by gateway: p99", lambda size: _number(size.latency_ms.gateway_added.p99)),
-    ("gateway's memory: idle + peak MB", _memory),
-)

@@ -1,4 +1,4 @@
-"""`safelight serve`: the gateway in this process."""
+"""`safelight serve`: the gateway, in this process or in several that this one looks after."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def serve(
         int | None,
         typer.Option(min=0, max=65535, help="Port, instead of the configured one; 0: a free one."),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=256,
+            help="Processes that serve together, instead of the configured number; 0: one a core.",
+        ),
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Run the gateway until Ctrl-C or SIGTERM, then finish the jobs in flight.
@@ -39,13 +47,15 @@ def serve(
     """
     services = services_of(context)
     path = config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
-    settings = _overridden(services.load_config(path, data), host, port)
+    settings = _overridden(services.load_config(path, data), host, port, workers)
     code = services.serve(settings, _announce_json if as_json else _announce)
     if code:
         raise typer.Exit(code)
 
 
-def _overridden(settings: Config, host: str | None, port: int | None) -> Config:
+def _overridden(
+    settings: Config, host: str | None, port: int | None, workers: int | None
+) -> Config:
     server = settings.server
     if host is not None:
         if not host:
@@ -53,6 +63,8 @@ def _overridden(settings: Config, host: str | None, port: int | None) -> Config:
         server = msgspec.structs.replace(server, host=host)
     if port is not None:
         server = msgspec.structs.replace(server, port=port)
+    if workers is not None:
+        server = msgspec.structs.replace(server, workers=workers)
     return msgspec.structs.replace(settings, server=server)
 
 

@@ -173,7 +173,12 @@ def _open_office(data_dir: Path) -> AbstractAsyncContextManager[Office]:
 
 
 def _serve(config: Config, on_ready: Callable[[ServerInfo], None]) -> int:
-    from safelight import serving  # noqa: PLC0415 - see the module docstring
+    from safelight import supervising  # noqa: PLC0415 - see the module docstring
+
+    count = supervising.count_of(config.server.workers)
+    if count > 1:
+        return supervising.supervise(config, count, on_ready=on_ready)
+    from safelight import serving  # noqa: PLC0415 - a supervisor needs none of its weight
 
     return serving.serve(config, on_ready=on_ready)
 

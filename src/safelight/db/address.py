@@ -11,9 +11,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
-
 from safelight.durable import fsync_folder
 from safelight.errors import ConfigError
 
@@ -48,6 +45,9 @@ def without_password(url: str) -> str:
     Raises:
         ConfigError: it is no such address, or names no database.
     """
+    import psycopg  # noqa: PLC0415  (10 MB: only for who has one)
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
     try:
         parts = conninfo_to_dict(url)
     except psycopg.Error:  # its words would repeat the address

@@ -61,7 +61,15 @@ COPIED = (
 """Rows that others refer to come first; a settle or release comes after its reserve by `seq`."""
 
 LEFT_BEHIND = frozenset(
-    {"account_state", "commit_mark", "migration", "process", "round", "verification"}
+    {
+        "account_state",
+        "commit_mark",
+        "migration",
+        "process",
+        "round",
+        "verification",
+        "webhook_turn",
+    }
 )
 """What is made anew by the processes that serve the target."""
 

@@ -8,6 +8,7 @@ and the writer never wait for each other.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -17,7 +18,13 @@ from typing import TypeVar
 
 from safelight.clock import Clock
 from safelight.db import Transaction
-from safelight.db.sqlite_opening import OPEN_PATIENCE_S, named_damage, prepare
+from safelight.db.sqlite_opening import (
+    OPEN_PATIENCE_S,
+    Damaged,
+    look_for_damage_beside,
+    named_damage,
+    prepare,
+)
 from safelight.db.sqlite_transaction import SqliteTransaction
 from safelight.db.sqlite_trouble import OnDamage, Trouble
 from safelight.db.sqlite_writer import BATCH_MAX, Writer
@@ -25,7 +32,12 @@ from safelight.errors import ShuttingDown
 
 T = TypeVar("T")
 
+log = logging.getLogger("safelight.db")
+
 BUSY_TIMEOUT_S = 5.0
+CHECKED_AT_ONCE_BYTES = 256 * 1024 * 1024
+"""A larger file is looked at for damage beside the service: a start must not take minutes because
+there are years of books."""
 STATEMENTS_KEPT = 512
 """Prepared statements that a connection keeps: more than there are texts in the code."""
 
@@ -36,7 +48,9 @@ class SqliteDatabase:
     Args:
         path: the file; it is made, migrated and checked.
         clock: gives each transaction its one time.
-        check: whether to look for damage first; it reads the whole file.
+        check: whether to look for damage; it reads the whole file.
+        at_once_bytes: that is done first where the file is no longer than this, else in a thread
+            beside the work, and what it finds is damage met later.
         busy_timeout_s: how long a work waits for another process's write lock. Who needs longer
             writes again; an order at the door would rather be refused.
         batch_max: most works that share a commit; 1 gives each its own.
@@ -54,6 +68,7 @@ class SqliteDatabase:
         clock: Clock,
         *,
         check: bool = True,
+        at_once_bytes: int = CHECKED_AT_ONCE_BYTES,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
         batch_max: int = BATCH_MAX,
         on_damage: OnDamage | None = None,
@@ -69,7 +84,8 @@ class SqliteDatabase:
         with named_damage(path):
             self._writing = _connect(path, max(busy_timeout_s, OPEN_PATIENCE_S))
             try:
-                prepare(self._writing, path, clock.now_ms(), check=check)
+                small = not path.exists() or path.stat().st_size <= at_once_bytes
+                prepare(self._writing, path, clock.now_ms(), check=check and small)
             except BaseException:
                 self._writing.close()
                 raise
@@ -81,6 +97,11 @@ class SqliteDatabase:
             patience_s=busy_timeout_s,
             batch_max=batch_max,
         )
+        self._looking: sqlite3.Connection | None = None
+        self._looker = threading.Thread(target=self._look_beside, name="safelight-damage")
+        if check and not small:
+            self._looking = self._connect_reader()
+            self._looker.start()
 
     @property
     def commits(self) -> int:
@@ -102,6 +123,10 @@ class SqliteDatabase:
     async def close(self) -> None:
         """Finish what was submitted, then close."""
         self._closed = True
+        if self._looking is not None:
+            self._looking.interrupt()
+            await asyncio.to_thread(self._looker.join)
+            self._looking.close()
         self._writer.stop()
         await asyncio.to_thread(self._writer.join)
         await asyncio.to_thread(self._readers.shutdown)
@@ -134,11 +159,27 @@ class SqliteDatabase:
         """Return this thread's own connection."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = _connect(self._path, self._busy_timeout_s)
-            connection.execute("PRAGMA query_only=ON")
+            connection = self._connect_reader()
             self._local.connection = connection
             self._reading.add(connection)
         return connection
+
+    def _connect_reader(self) -> sqlite3.Connection:
+        connection = _connect(self._path, self._busy_timeout_s)
+        connection.execute("PRAGMA query_only=ON")
+        return connection
+
+    def _look_beside(self) -> None:
+        """Look for damage while the file is in use."""
+        assert self._looking is not None
+        try:
+            with named_damage(self._path):
+                look_for_damage_beside(self._looking, self._path)
+        except Damaged as error:
+            self._trouble.found_damage(str(error))
+        except sqlite3.Error as error:
+            if not self._closed:
+                log.warning("the look for damage has failed", extra={"reason": str(error)})
 
     def _forget_reader(self) -> None:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)

@@ -33,6 +33,11 @@ class SqliteTransaction:
         self._writing = writing
         self.now_ms = now_ms
 
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection that it runs on; for instruments that count, never for statements."""
+        return self._connection
+
     def execute(self, sql: str, params: Mapping[str, Any] | None = None) -> int:
         """Run one statement and return how many rows it changed."""
         try:

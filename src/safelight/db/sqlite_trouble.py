@@ -64,6 +64,10 @@ class Trouble:
         if self._damage is not None:
             raise _damaged(self._damage)
 
+    def found_damage(self, what: str) -> None:
+        """Note damage that a look at the file has found."""
+        self._note_damage(what)
+
     def judged(self, error: sqlite3.Error, *, writing: bool) -> Exception:
         """Return what a caller is told: an `Unavailable`, or the error itself if it is our own."""
         extended: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)

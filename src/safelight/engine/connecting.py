@@ -22,6 +22,11 @@ STATEMENT_MS, LOCK_MS = 10_000, 5_000
 BUSY_MS = 10_000
 
 
+def is_there(data_dir: Path) -> bool:
+    """Return whether a data folder has the engine's file: something was queued there once."""
+    return (data_dir / FILE).exists()
+
+
 def sqlite_file(data_dir: Path) -> sqlalchemy.Engine:
     """Return the engine's file in a data folder, made where missing."""
     import sqlalchemy as sa  # noqa: PLC0415  (a third of a second: not where no engine is used)

@@ -64,6 +64,8 @@ class DurableEngine:
         share: most of that for one partition.
         polls_s: how often a queue is looked at.
         runs: whether this process runs works; one that does not still queues them.
+        used: says whether anything was ever queued. Until then, and until something is queued here,
+            DBOS is not loaded: it takes 40 MB, and asks its database several times a second.
     """
 
     def __init__(  # noqa: PLR0913  (everything an engine depends on, given by name)
@@ -78,7 +80,9 @@ class DurableEngine:
         share: float = 0.5,
         polls_s: Mapping[Queue, float] = POLLS_S,
         runs: bool = True,
+        used: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._used = used
         self._connect = connect
         self._owner = owner
         self._handlers = handlers
@@ -117,6 +121,8 @@ class DurableEngine:
         Raises:
             Unavailable: the engine's database does not answer.
         """
+        if self._ready is not None and self._starting is None and not self._used():
+            return
         for chunk in _chunks([PREFIX + key for key in keys]):
             await self._ask(partial(_withdraw, ids=chunk))
 
@@ -127,14 +133,17 @@ class DurableEngine:
         """
         self._loop = asyncio.get_running_loop()
         self._ready = self._loop.create_future()
-        self._starting = asyncio.create_task(self._start(), name="engine start")
+        if self._used():
+            self._open()
 
     async def pause(self) -> None:
         """Begin no more works; those that run go on. Works are still queued."""
-        if self._paused or self._starting is None:
+        if self._paused or self._ready is None:
             return
         self._paused = True
         self._pausing.set()
+        if self._starting is None:
+            return  # nothing was ever queued
         # A start that is under way comes to its end: half of DBOS could not be ended.
         await asyncio.wait({self._starting}, timeout=LAUNCH_S)
         await self._in_thread(self._end_dbos)
@@ -149,9 +158,10 @@ class DurableEngine:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        with contextlib.suppress(Unavailable):
-            await self._put_back(self._owner, but=set())
-        await self._in_thread(self._close)
+        if self._starting is not None:
+            with contextlib.suppress(Unavailable):
+                await self._put_back(self._owner, but=set())
+            await self._in_thread(self._close)
         self._threads.shutdown(wait=False)
 
     async def look(self) -> None:
@@ -160,7 +170,11 @@ class DurableEngine:
         Raises:
             Unavailable: the engine's database does not answer.
         """
-        if self._paused or self._ready is None or not self._ready.done():
+        if self._paused or self._ready is None:
+            return
+        if self._starting is None and self._used():  # another process has queued something
+            self._open()
+        if not self._ready.done():
             return
         begun = await self._ask(_owners_of_begun)
         for owner in sorted(await self._dead(begun - {self._owner})):
@@ -170,6 +184,11 @@ class DurableEngine:
             pass
 
     # --- starting and ending -------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """Begin to start, unless that has begun."""
+        if self._starting is None and not self._paused:
+            self._starting = asyncio.create_task(self._start(), name="engine start")
 
     async def _start(self) -> None:
         assert self._ready is not None
@@ -295,6 +314,7 @@ class DurableEngine:
         """
         if self._ready is None:
             raise Unavailable("The queues are closed.")
+        self._open()
         if not self._ready.done() and not self._paused:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._ready), LAUNCH_S)

@@ -23,6 +23,7 @@ from safelight.gateway import joining
 from safelight.gateway.acceptance import Acceptance
 from safelight.gateway.calling import Answer
 from safelight.gateway.cancelling import Cancelling
+from safelight.gateway.draining import Draining
 from safelight.gateway.following import Following
 from safelight.gateway.forecast import Forecast
 from safelight.gateway.key_limits import KeyLimits
@@ -58,10 +59,14 @@ class Attachment:
 
     def __init__(self) -> None:
         self.done = False
+        self.final = False
 
-    def delivered(self) -> None:
-        """Say that the whole answer was written to a caller who was still there."""
-        self.done = True
+    def delivered(self, *, final: bool = False) -> None:
+        """Say that the whole answer was written to a caller who was still there.
+
+        With `final` it was no end but where to find one: whatever comes of it, no call repeats it.
+        """
+        self.done, self.final = True, final
 
 
 class Gateway(Reading):
@@ -122,6 +127,9 @@ class Gateway(Reading):
         """Has queued jobs looked at; whoever runs the queue puts its own verb here."""
         self.cancelling = Cancelling(parts, ended=self.ended_elsewhere, unwanted=self._stop_buying)
         self.accepting = False
+        self.leaving = False
+        """The process was told to end. It may still accept, until balancers have noticed."""
+        self.draining = Draining()
         self._damaged = False
 
     @property
@@ -308,10 +316,8 @@ class Gateway(Reading):
             How many jobs were left unfinished; they keep their rows, holds and spool files.
         """
         self.accepting = False
-        tasks = list(self._tasks)
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
-        left = [task for task in tasks if not task.done()]
+        await self.draining.wait(lambda: self._tasks, seconds)
+        left = list(self._tasks)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
@@ -355,13 +361,14 @@ class Gateway(Reading):
             yield attachment
         finally:
             # Shielded: a disconnect cancels the handler, but the order must not look attached.
-            await asyncio.shield(self._detach(order, delivered=attachment.done))
+            await asyncio.shield(self._detach(order, attachment))
 
-    async def _detach(self, order: Order, *, delivered: bool) -> None:
+    async def _detach(self, order: Order, attachment: Attachment) -> None:
         def leave(tx: Transaction) -> None:
             # A failure that the caller was told to repeat stays, for its own retry to claim.
-            told = delivered and not joining.to_be_repeated(jobs.jobs_of(tx, order.request_id))
-            if told:
+            if attachment.final or (
+                attachment.done and not joining.to_be_repeated(jobs.jobs_of(tx, order.request_id))
+            ):
                 jobs.deliver_request(tx, order.request_id, retry_count=order.retry_count)
             else:
                 jobs.detach_request(tx, order.request_id, retry_count=order.retry_count)
@@ -373,7 +380,7 @@ class Gateway(Reading):
         except Unavailable:
             # The answer is out already; at worst a retry waits for the grace, or buys anew.
             log.exception("delivery not noted", extra={"request_id": order.request_id})
-        if not delivered:
+        if not attachment.done:
             self._acceptance.look_again()
 
     async def wait(self, order: Order, *, timeout_s: float | None = None) -> tuple[Job, ...]:

@@ -243,8 +243,7 @@ class Acceptance:
         self, tx: Transaction, draft: _Draft, *, patient: bool
     ) -> tuple[Order | None, str | None]:
         """Return the order to join, or None and the id of the failed request that is retried."""
-        caller, digest = draft.caller, draft.digest
-        owner = None if draft.queued else self._processes.owner
+        caller, digest, owner = draft.caller, draft.digest, self._processes.owner
         if caller.idempotency_key is not None:
             return joining.by_key(tx, caller, digest, now_ms=tx.now_ms, owner=owner)
         if caller.retry_count > 0:
@@ -254,6 +253,7 @@ class Acceptance:
                 digest,
                 now_ms=tx.now_ms,
                 owner=owner,
+                queued=draft.queued is not None,
                 alive=self._processes.alive,
                 patient=patient,
             )
@@ -294,8 +294,9 @@ class Acceptance:
             idempotency_key=None if queued and queued.batch_id else caller.idempotency_key,
             retry_of=retry_of,
             retry_count=caller.retry_count,
-            attached_by=None if queued else self._processes.owner,
-            attached_until=tx.now_ms if queued else joining.waits_until(caller, tx.now_ms),
+            # A queued order's caller too waits: for its 202.
+            attached_by=self._processes.owner,
+            attached_until=joining.waits_until(caller, tx.now_ms),
             n=draft.request.n,
             created_at=tx.now_ms,
             delivered_at=None,
@@ -329,6 +330,7 @@ class Acceptance:
                 priority=queued.priority,
                 not_before=queued.not_before,
                 batch_id=queued.batch_id,
+                metadata=draft.caller.metadata,
             )
         line = credit_lines.alert(tx, row.customer_id)
         return taken.alerts if line is None else (*taken.alerts, line)

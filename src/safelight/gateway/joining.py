@@ -7,6 +7,10 @@ whose caller has left. Equal bodies without either are two orders.
 Retries map one to one onto the attempts they repeat: a retry with count k may only claim a request
 whose newest caller had a lower count, and each claim raises that count in a compare-and-set. So of
 fifty identical orders in flight, fifty retries collect fifty different pictures.
+
+A retry repeats its call as it was: that of a waiting caller never claims an order that was answered
+with its job's id, nor the other way about, even where a killed process could not note the answer.
+Only an `Idempotency-Key` names an order whichever way it is asked for.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from safelight.db import Transaction
 from safelight.errors import IdempotencyKeyReused
 from safelight.gateway.failures import is_retryable
 from safelight.gateway.orders import Caller, Order
-from safelight.types import ImageRequest, Job, JobState
+from safelight.types import ImageRequest, Job, JobClass, JobState
 
 JOIN_WINDOW_MS = 15 * 60 * 1000
 """A retry joins a request of at most this age."""
@@ -45,7 +49,7 @@ class Busy(Exception):
 
 
 def by_key(
-    tx: Transaction, caller: Caller, digest: bytes, *, now_ms: int, owner: str | None
+    tx: Transaction, caller: Caller, digest: bytes, *, now_ms: int, owner: str
 ) -> tuple[Order | None, str | None]:
     """Find the order of the caller's Idempotency-Key.
 
@@ -90,7 +94,8 @@ def by_retry_count(
     digest: bytes,
     *,
     now_ms: int,
-    owner: str | None,
+    owner: str,
+    queued: bool,
     alive: Callable[[Transaction, str], bool],
     patient: bool,
 ) -> tuple[Order | None, str | None]:
@@ -107,7 +112,8 @@ def by_retry_count(
         caller: who retries.
         digest: fingerprint of the body.
         now_ms: the present.
-        owner: this process; None where nobody is going to wait.
+        owner: this process.
+        queued: whether it is asked for jobs to be collected later.
         alive: whether a process lives.
         patient: whether to raise Busy rather than to look further.
 
@@ -122,6 +128,7 @@ def by_retry_count(
         below_retry_count=caller.retry_count,
     )
     members = {request.id: jobs.jobs_of(tx, request.id) for request in candidates}
+    candidates = [one for one in candidates if _was_queued(members[one.id]) is queued]
     failed = [request for request in candidates if may_be_ordered_again(members[request.id])]
     good = [request for request in candidates if request not in failed]
     free = [one for one in good if one.attached_by is None or not alive(tx, one.attached_by)]
@@ -149,6 +156,11 @@ def by_retry_count(
         if request.attached_until <= now_ms + SLACK_MS and claimed(request):
             return _joined(request.id, members[request.id], caller.retry_count), None
     return None, None
+
+
+def _was_queued(members: tuple[Job, ...]) -> bool:
+    """Return whether the order was placed to be collected later."""
+    return members[0].job_class is not JobClass.INTERACTIVE
 
 
 def waits_until(caller: Caller, now_ms: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from safelight.notices import LimitNotice
-from safelight.types import Job, JobClass, JobState, Stage, StatementLine
+from safelight.types import Job, JobClass, JobState, Metadata, Stage, StatementLine
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +35,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     nothing."""
     persist: bool = False
     """Whether the pictures are to be carried to the customer's own bucket; the same."""
+    metadata: Metadata = ()
+    """What is written on the jobs of a new order; the same."""
 
 
 class Queued(msgspec.Struct, frozen=True):

@@ -145,8 +145,9 @@ class Queueing:
             if waiting is None:
                 return None
             wait_s = self._delay_s(waiting.not_before)
-            if not wait_s and self._gateway.room > 0:
-                taken = await self._take(job_id)
+            if not wait_s and self._gateway.room > 0 and self._gateway.accepting:
+                with self._gateway.draining.coming():
+                    taken = await self._take(job_id)
                 if taken is not None:
                     return taken
                 if await self._read(job_id) is None:

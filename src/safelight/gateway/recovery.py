@@ -96,14 +96,15 @@ class Recovery:
             for _, job in found
             if job.id in left and (answer := await asyncio.to_thread(_salvaged, left[job.id]))
         }
-        now_ms, mine = await self._parts.db.write(lambda tx: self._take(tx, found, salvaged))
-        for job in mine:
-            self._parts.spool.adopt(job.id, left.get(job.id, ()))
-            left_s = (job.deadline_at - now_ms) / 1000
-            answer = salvaged.get(job.id)
-            task = self._gateway.start(job, live=False, answer=answer, left_s=left_s)
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+        with self._gateway.draining.coming():
+            now_ms, mine = await self._parts.db.write(lambda tx: self._take(tx, found, salvaged))
+            for job in mine:
+                self._parts.spool.adopt(job.id, left.get(job.id, ()))
+                left_s = (job.deadline_at - now_ms) / 1000
+                answer = salvaged.get(job.id)
+                task = self._gateway.start(job, live=False, answer=answer, left_s=left_s)
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
         return len(mine)
 
     def _take(

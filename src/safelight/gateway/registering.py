@@ -6,6 +6,7 @@ customer's other keys are not there for it. The messages of real events are `not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ import msgspec
 from safelight import deliveries, webhooks
 from safelight.db import Transaction
 from safelight.deliveries import Delivery
-from safelight.errors import InvalidRequest, InvalidValue, NotFound
+from safelight.errors import InvalidRequest, InvalidValue, NotFound, RateLimited
 from safelight.gateway.notifying import Message, Notifying
 from safelight.gateway.parts import Parts
 from safelight.guarded import CallFailed, Refused
@@ -197,8 +198,15 @@ class Registering:
 
         Raises:
             NotFound: there is no such webhook for this key.
+            RateLimited: the customer has sent as many in the last minute as it may.
         """
-        webhook = await self.get(identity, webhook_id)
+
+        def begin(tx: Transaction, now: Webhook) -> Webhook:
+            _take_turn(tx, identity, "test")
+            return now
+
+        # Before the call: tests that take long count, too.
+        webhook = await self._with(identity, webhook_id, begin)
         now_ms = self._parts.clock.now_ms()
         message = Delivery(
             id=self._parts.new_id("msg"),
@@ -266,10 +274,12 @@ class Registering:
 
         Raises:
             NotFound: there is no such message for this key.
+            RateLimited: the customer has sent as many in the last minute as it may.
         """
 
         def work(tx: Transaction) -> Delivery:
             _visible_delivery(tx, identity, delivery_id)
+            _take_turn(tx, identity, "redelivery")
             deliveries.send_again(tx, delivery_id)
             return _visible_delivery(tx, identity, delivery_id)
 
@@ -289,6 +299,17 @@ class Registering:
         self, identity: Identity, webhook_id: str, work: Callable[[Transaction, Webhook], T]
     ) -> T:
         return await self._parts.db.write(lambda tx: work(tx, _visible(tx, identity, webhook_id)))
+
+
+def _take_turn(tx: Transaction, identity: Identity, kind: webhooks.Turn) -> None:
+    wait_ms = webhooks.take_turn(tx, identity.customer_id, kind)
+    if wait_ms:
+        what = "test messages are sent" if kind == "test" else "messages are sent again"
+        raise RateLimited(
+            f"At most {webhooks.TURNS_A_MINUTE[kind]} {what} a minute; "
+            f"send this request again in {math.ceil(wait_ms / 1000)} s.",
+            retry_after_s=wait_ms / 1000,
+        )
 
 
 def _visible(tx: Transaction, identity: Identity, webhook_id: str) -> Webhook:

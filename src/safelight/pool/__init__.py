@@ -10,18 +10,30 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from safelight.clock import Clock
 from safelight.config import PoolConfig
 from safelight.errors import FaultClass, UpstreamError
 from safelight.notices import LimitNotice
-from safelight.pool.decisions import Decision, Down, Lease, Need, Nothing, Wait
+from safelight.pool.crowd import Crowd, able
+from safelight.pool.decisions import (
+    REFUSED,
+    UNFUNDED,
+    Decision,
+    Down,
+    Lease,
+    Need,
+    Nothing,
+    Wait,
+    none_serves,
+)
 from safelight.pool.endpoint import Endpoint
 from safelight.pool.health import Health
 from safelight.pool.hedging import HedgeBudget
 from safelight.pool.latency import Latencies
 from safelight.pool.limiter import Learnt, Limiter
+from safelight.pool.lineup import LOOK_S
+from safelight.pool.standing import AccountView, State, view
 from safelight.types import Account, Micros
 
 __all__ = [
@@ -36,6 +48,9 @@ __all__ = [
     "Wait",
 ]
 
+FEW = 32
+"""So many accounts, and fewer, are all looked at for each decision."""
+PACES_MAX = 1000
 OCCUPIED_S = 1.0
 """When to look again at an account that has as much in flight as it may; an end comes sooner."""
 LEAST_WAIT_S = 0.05
@@ -47,40 +62,6 @@ SUSPICION_ODDS = 0.1
 STALL_WEIGHT = 0.02
 FAIL_FACTOR = 4.0
 """How much worse an account looks that always fails."""
-
-_UNFUNDED = Nothing(
-    "pool_exhausted",
-    "No account of this channel has money left upstream; the operator must top one up.",
-)
-_REFUSED = Nothing(
-    "pool_exhausted",
-    "Every account of this channel was refused by its upstream; the operator must check their "
-    "credentials.",
-)
-
-
-@dataclass(frozen=True)
-class AccountView:
-    """How an account does, for people: `state` in one word, `until_s` from now where known."""
-
-    account: Account
-    state: str
-    reason: str
-    until_s: float | None
-    in_flight: int
-
-
-@dataclass
-class _State:
-    account: Account
-    limiter: Limiter
-    endpoint: Endpoint
-    health: Health
-    in_flight: int = 0
-    latency_s: float = 0.0
-    """Moving average over delivered pictures; 0: none yet."""
-    cost_micros: float = 0.0
-    """Moving average of the vendor's price per delivered picture; 0: unknown."""
 
 
 class Pool:
@@ -110,13 +91,21 @@ class Pool:
         self.limiters: dict[str, Limiter] = {}
         self._endpoints: dict[str, Endpoint] = {}
         self._states = {account.name: self._open(account) for account in accounts}
+        many = len(self._states) > FEW
+        self._crowd = Crowd(self._states.values(), self._free_in, self._rng) if many else None
+        self._paces: dict[Need, tuple[float, float]] = {}
+        """Paces, and until when they count."""
+        self._usual = (0.0, 0.0)
+        """Medians of latency and of cost."""
+        self._usual_for = 0
+        """For how many pictures more the medians count."""
 
-    def _open(self, account: Account) -> _State:
+    def _open(self, account: Account) -> State:
         if account.group not in self.limiters:
             self.limiters[account.group] = Limiter(account, self.policy, self._rng)
         endpoint = self._endpoints.setdefault(account.endpoint, Endpoint(self.policy))
         health = Health(self.policy, self._rng)
-        return _State(account, self.limiters[account.group], endpoint, health)
+        return State(account, self.limiters[account.group], endpoint, health)
 
     # --- deciding ----------------------------------------------------------------------------
 
@@ -135,6 +124,9 @@ class Pool:
             but_groups: limiter groups that must not be used.
         """
         now = self._clock.monotonic()
+        quick = self._quickly(need, now, tried, but_groups)
+        if quick is not None:
+            return self._lease(quick, need, now) if isinstance(quick, State) else quick
         usable = self._usable(need, now)
         if not isinstance(usable, list):
             return usable
@@ -153,6 +145,9 @@ class Pool:
     def forecast(self, need: Need) -> Wait | Down | Nothing:
         """Say when the next budget is expected, without taking it (0 s: now)."""
         now = self._clock.monotonic()
+        quick = self._quickly(need, now, frozenset(), frozenset(), most=1)
+        if quick is not None:
+            return quick if isinstance(quick, Wait) else Wait(0.0)
         usable = self._usable(need, now)
         if not isinstance(usable, list):
             return usable
@@ -164,6 +159,17 @@ class Pool:
     def pace_s(self, need: Need) -> float:
         """Return the seconds between two images at what the accounts may and can; 0: no limit."""
         now = self._clock.monotonic()
+        if len(self._states) <= FEW:
+            return self._pace_s(need, now)
+        until, pace_s = self._paces.get(need, (-math.inf, 0.0))
+        if now >= until:
+            pace_s = self._pace_s(need, now)
+            if len(self._paces) >= PACES_MAX:
+                self._paces.clear()
+            self._paces[need] = now + LOOK_S, pace_s
+        return pace_s
+
+    def _pace_s(self, need: Need, now: float) -> float:
         usable = self._usable(need, now)
         if not isinstance(usable, list):
             return 0.0
@@ -213,7 +219,7 @@ class Pool:
         self._end(state, lease)
         state.limiter.end_trial()
         if not sent:
-            state.limiter.take_back(lease.spent)
+            self._take_back(state, lease)
 
     def release(
         self,
@@ -254,7 +260,9 @@ class Pool:
 
     def delivered(self, lease: Lease) -> None:
         """Book that a complete answer was a good picture."""
-        self._states[lease.account.name].health.succeed(lease, self._clock.monotonic())
+        state = self._states[lease.account.name]
+        state.health.succeed(lease, self._clock.monotonic())
+        self._note(state)
 
     def blame(self, lease: Lease, error: UpstreamError) -> None:
         """Book a fault that showed after the lease was handed back: an unusable picture."""
@@ -294,32 +302,58 @@ class Pool:
     def accept(self, account: str) -> None:
         """Say that a probe found an account's credential accepted."""
         self._states[account].health.accept(self._clock.monotonic())
+        self._note(self._states[account])
 
     def views(self) -> list[AccountView]:
         """Return how every account does."""
         now = self._clock.monotonic()
-        return [self._view(state, now) for state in self._states.values()]
+        return [view(state, now) for state in self._states.values()]
 
     def __repr__(self) -> str:
         return f"Pool({', '.join(f'{v.account.name} {v.state}' for v in self.views())})"
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _usable(self, need: Need, now: float) -> list[_State] | Down | Nothing:
+    def _quickly(
+        self,
+        need: Need,
+        now: float,
+        tried: frozenset[str] = frozenset(),
+        but_groups: frozenset[str] = frozenset(),
+        *,
+        most: int = 2,
+    ) -> State | Wait | None:
+        """Decide among many accounts without a look at each; None: that takes a look at all."""
+        if self._crowd is None:
+            return None
+        found = self._crowd.pick(need, now, tried=tried, but_groups=but_groups, most=most)
+        if isinstance(found, list):
+            return self._better(found)
+        return None if found is None else Wait(max(LEAST_WAIT_S, found))
+
+    def _take_back(self, state: State, lease: Lease) -> None:
+        state.limiter.take_back(lease.spent)
+        if self._crowd is not None:
+            self._crowd.wake_group(state)
+
+    def _note(self, state: State) -> None:
+        if self._crowd is not None:
+            self._crowd.note(state)
+
+    def _usable(self, need: Need, now: float) -> list[State] | Down | Nothing:
         """Return the accounts that could serve, free or not; or why there are none."""
-        serving = [s for s in self._states.values() if need.channel in s.account.channels]
-        able = [s for s in serving if s.account.edits or not need.edits]
-        if not able:
-            return _none_serves(need)
-        accepted = [s for s in able if not s.health.refused]
+        serving = [s for s in self._states.values() if able(s.account, need)]
+        if not serving:
+            return none_serves(need)
+        accepted = [s for s in serving if not s.health.refused]
         if not accepted:
-            return _REFUSED
+            return REFUSED
         capable = [s for s in accepted if not s.health.lacks(need, now)]
         if not capable:
-            return _none_serves(need)
+            return none_serves(need)
         funded = [s for s in capable if not s.limiter.exhausted(now)]
         if not funded:
-            return _UNFUNDED
+            return UNFUNDED
         up = [s for s in funded if not s.endpoint.down]
         # Ejections leave at least half of an endpoint's accounts; all can be out of a smaller set,
         # and then the ones that return first are what there is.
@@ -329,7 +363,7 @@ class Pool:
             return Down(max(LEAST_WAIT_S, min(s.endpoint.canary_in(now) for s in funded)))
         return up + canaries
 
-    def _free_in(self, state: _State, need: Need, now: float, budgets: dict[str, float]) -> float:
+    def _free_in(self, state: State, need: Need, now: float, budgets: dict[str, float]) -> float:
         """Return seconds until an account is free; `budgets` keeps what was found by group."""
         if state.in_flight >= self._cap(state):
             return OCCUPIED_S
@@ -340,7 +374,7 @@ class Pool:
             budgets[group] = state.limiter.free_in(need, now)
         return budgets[group]
 
-    def _cap(self, state: _State) -> float:
+    def _cap(self, state: State) -> float:
         """Return how much an account may have in flight: Little's law, for slow pictures."""
         if state.account.max_in_flight is not None:
             return state.account.max_in_flight
@@ -349,7 +383,7 @@ class Pool:
             return math.inf
         return math.ceil(rate * self.policy.soft_timeout_max_s / 60) + 1
 
-    def _best(self, ready: list[_State], tried: frozenset[str], now: float) -> _State:
+    def _best(self, ready: list[State], tried: frozenset[str], now: float) -> State:
         """Lowest tier, then the better of two drawn by lot (M. Mitzenmacher, "The Power of Two
         Choices in Randomized Load Balancing"); accounts and endpoints that failed this job last.
         """
@@ -365,34 +399,45 @@ class Pool:
         # A returning account is left out now and then, while others can serve.
         eager = [s for s in ready if s.health.share(now) >= self._rng.random()]
         ready = eager or ready
-        drawn = self._rng.sample(ready, 2) if len(ready) > 2 else ready
-        latency_s = _median(s.latency_s for s in self._states.values())
-        cost = _median(s.cost_micros for s in self._states.values())
+        return self._better(self._rng.sample(ready, 2) if len(ready) > 2 else ready)
+
+    def _better(self, drawn: list[State]) -> State:
+        if self._usual_for <= 0:
+            self._usual = (
+                _median(s.latency_s for s in self._states.values()),
+                _median(s.cost_micros for s in self._states.values()),
+            )
+            # Of many they move slowly, and sorting all of them is the dearest part of a decision.
+            self._usual_for = len(self._states) // FEW
+        latency_s, cost = self._usual
         return min(drawn, key=lambda s: (self._score(s, latency_s, cost), self._rng.random()))
 
-    def _score(self, state: _State, usual_s: float, usual_cost: float) -> float:
+    def _score(self, state: State, usual_s: float, usual_cost: float) -> float:
         """Return what the next picture meets here in work, failure, time and money."""
-        slowness = state.latency_s / usual_s if state.latency_s > 0 else 1.0
-        cost = state.cost_micros / usual_cost if state.cost_micros > 0 else 1.0
+        slowness = state.latency_s / usual_s if state.latency_s > 0 < usual_s else 1.0
+        cost = state.cost_micros / usual_cost if state.cost_micros > 0 < usual_cost else 1.0
         cap = min(self._cap(state), 1000.0)
         load = (state.in_flight + 1) / cap
         return load * (1 + FAIL_FACTOR * state.health.fail_share) * slowness * cost
 
-    def _lease(self, state: _State, need: Need, now: float) -> Lease:
+    def _lease(self, state: State, need: Need, now: float) -> Lease:
         lease = Lease(state.account, need, now, spent=state.limiter.spend(need, now))
         state.health.leave(lease)
         state.in_flight += 1
         state.endpoint.leave(lease)
         return lease
 
-    def _end(self, state: _State, lease: Lease) -> None:
+    def _end(self, state: State, lease: Lease) -> None:
         state.in_flight -= 1
         state.health.end(lease)
         state.endpoint.end(lease)
+        if self._crowd is not None:
+            self._crowd.wake(state)
 
-    def _succeed(self, state: _State, lease: Lease, cost_micros: Micros | None, now: float) -> None:
+    def _succeed(self, state: State, lease: Lease, cost_micros: Micros | None, now: float) -> None:
         seconds = now - lease.at
         self._stall_share -= STALL_WEIGHT * self._stall_share
+        self._usual_for -= 1
         self.latencies.add(state.account.model, lease.need.size, seconds, now)
         state.latency_s += (seconds - state.latency_s) * (LATENCY_WEIGHT if state.latency_s else 1)
         if cost_micros:
@@ -400,10 +445,11 @@ class Pool:
             state.cost_micros += (cost_micros - state.cost_micros) * weight
         state.limiter.grant(lease.at)
         state.endpoint.succeed(lease)
+        self._note(state)
 
     def _book(
         self,
-        state: _State,
+        state: State,
         lease: Lease,
         error: UpstreamError,
         granted: int | None,
@@ -423,12 +469,14 @@ class Pool:
                 self._fail(lease, error.fault, now)
             case FaultClass.LOCAL:
                 # Nothing has left: a shared host is to blame, not this account.
-                state.limiter.take_back(lease.spent)
+                self._take_back(state, lease)
                 state.endpoint.fail(lease, error.fault, now)
+                self._note(state)
             case FaultClass.CLIENT:
                 # The upstream has read and judged the request: it lives, and so does the account.
                 state.limiter.grant(lease.at)
                 state.endpoint.succeed(lease)
+                self._note(state)
 
     def _fail(self, lease: Lease, fault: FaultClass, now: float) -> None:
         state = self._states[lease.account.name]
@@ -443,32 +491,7 @@ class Pool:
             # Beyond half of them it is not the accounts that are ill: the breaker judges that.
             if (out + 1) * 2 <= len(peers):
                 state.health.eject(now)
-
-    def _view(self, state: _State, now: float) -> AccountView:
-        health, limiter = state.health, state.limiter
-        word, reason, until = "ready", "", None
-        if health.refused:
-            word, reason = "refused", health.reason
-        elif limiter.exhausted(now):
-            word, reason = "exhausted", "no money upstream"
-            until = max(0.0, limiter.exhausted_until - now)
-        elif state.endpoint.down:
-            word, reason, until = "down", "endpoint", state.endpoint.canary_in(now)
-        elif now < health.ejected_until:
-            word, reason, until = "ejected", health.reason, health.ejected_until - now
-        elif health.half_open:
-            word, reason = "returning", health.reason
-        elif limiter.cooling_until > now:
-            word, reason, until = "cooling", "rate limit", limiter.cooling_until - now
-        return AccountView(state.account, word, reason, until, state.in_flight)
-
-
-def _none_serves(need: Need) -> Nothing:
-    return Nothing(
-        "model_unavailable",
-        f"No account serves {need.channel} for this kind of request; the operator must add one "
-        "to safelight.toml.",
-    )
+        self._note(state)
 
 
 def _median(values: Iterable[float]) -> float:

@@ -1,4 +1,4 @@
-"""What the pool is asked and what it answers: data only."""
+"""What the pool is asked and what it answers: data and words only."""
 
 from __future__ import annotations
 
@@ -63,3 +63,22 @@ class Nothing:
 
 
 Decision = Lease | Wait | Down | Nothing
+
+UNFUNDED = Nothing(
+    "pool_exhausted",
+    "No account of this channel has money left upstream; the operator must top one up.",
+)
+REFUSED = Nothing(
+    "pool_exhausted",
+    "Every account of this channel was refused by its upstream; the operator must check their "
+    "credentials.",
+)
+
+
+def none_serves(need: Need) -> Nothing:
+    """Return that no account serves this kind of request."""
+    return Nothing(
+        "model_unavailable",
+        f"No account serves {need.channel} for this kind of request; the operator must add one "
+        "to safelight.toml.",
+    )

@@ -11,6 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+CHUNK_BYTES = 768 * 1024
+"""What `read` yields at once; a multiple of 3, so that each chunk can become base64 by itself.
+
+Each chunk is a visit to a thread (about 0.1 ms): with 192 KB a picture of 9 MB took 48 of them.
+"""
+
 
 @dataclass(frozen=True)
 class StoredBlob:
@@ -36,9 +42,20 @@ class BlobStore(Protocol):
         ...
 
     def read(
-        self, digest: str, *, start: int = 0, length: int | None = None
+        self,
+        digest: str,
+        *,
+        start: int = 0,
+        length: int | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> AsyncIterator[bytes]:
-        """Yield the blob's bytes in chunks of at most 768 KiB (a multiple of 3), from `start`.
+        """Yield the blob's bytes from `start`, in chunks of at most `chunk_bytes`.
+
+        Args:
+            digest: which blob.
+            start: how many bytes are left out.
+            length: how many are read; None: all.
+            chunk_bytes: a multiple of 3.
 
         Raises:
             StorageError: there is no such blob, or it cannot be read.

@@ -36,8 +36,8 @@ from obstore.exceptions import (
 from obstore.store import S3Store
 
 from safelight.errors import ConfigError, StorageError
+from safelight.storage import CHUNK_BYTES
 from safelight.storage.address import BucketAddress
-from safelight.storage.disk import CHUNK_BYTES
 from safelight.types import Secret
 
 if TYPE_CHECKING:

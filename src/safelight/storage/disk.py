@@ -28,15 +28,9 @@ from typing import BinaryIO, TypeVar
 
 from safelight.durable import fsync_folder, make_folder
 from safelight.errors import StorageError, storage_code
-from safelight.storage import StoredBlob
+from safelight.storage import CHUNK_BYTES, StoredBlob
 
 T = TypeVar("T")
-
-CHUNK_BYTES = 768 * 1024
-"""What `read` yields at once; a multiple of 3, so that each chunk can become base64 by itself.
-
-Each chunk is a visit to a thread (about 0.1 ms): with 192 KB a picture of 9 MB took 48 of them.
-"""
 
 OWNER_FILE = "owner"
 """Says which installation the blobs belong to; `claim` makes it."""
@@ -82,9 +76,14 @@ class DiskStore:
         await self._run(partial(self._put, source, digest))
 
     async def read(
-        self, digest: str, *, start: int = 0, length: int | None = None
+        self,
+        digest: str,
+        *,
+        start: int = 0,
+        length: int | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> AsyncIterator[bytes]:
-        """Yield the blob's bytes in chunks of at most CHUNK_BYTES, from `start`.
+        """Yield the blob's bytes in chunks of at most `chunk_bytes`, from `start`.
 
         Raises:
             StorageError: there is no such blob, or it cannot be read.
@@ -95,7 +94,7 @@ class DiskStore:
         file = await self._run(partial(self._open, digest, start))
         with file:
             while length is None or length > 0:
-                count = CHUNK_BYTES if length is None else min(CHUNK_BYTES, length)
+                count = chunk_bytes if length is None else min(chunk_bytes, length)
                 data = await self._run(partial(_read, file, count))
                 if not data:
                     return

@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from safelight.errors import StorageError
-from safelight.storage import StoredBlob
-from safelight.storage.bucket import WINDOW_BYTES, Bucket
+from safelight.storage import CHUNK_BYTES, StoredBlob
+from safelight.storage.bucket import Bucket
 from safelight.storage.cache import CacheFolder
-from safelight.storage.disk import CHUNK_BYTES, translated
+from safelight.storage.disk import translated
 
 CACHE_BYTES = 2 * 1024**3
 AT_ONCE = 8
@@ -76,9 +76,16 @@ class ObjectStore:
             raise StorageError(f"The bytes read back as {back}, not as {digest}.")
 
     async def read(
-        self, digest: str, *, start: int = 0, length: int | None = None
+        self,
+        digest: str,
+        *,
+        start: int = 0,
+        length: int | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> AsyncIterator[bytes]:
-        """Yield the blob's bytes in chunks of at most CHUNK_BYTES, from `start`.
+        """Yield the blob's bytes in chunks of at most `chunk_bytes`, from `start`.
+
+        What is asked for at a time is three chunks: a request to a store is slow.
 
         Raises:
             StorageError: there is no such blob, or it cannot be read.
@@ -87,14 +94,15 @@ class ObjectStore:
         if start < 0 or (length is not None and length < 0):
             raise ValueError(f"a blob has no range of {length} bytes from {start}")
         key = _key(digest)
+        window = 3 * chunk_bytes
         while length is None or length > 0:
-            wanted = WINDOW_BYTES if length is None else min(WINDOW_BYTES, length)
+            wanted = window if length is None else min(window, length)
             try:
                 data = await self._bucket.read(key, start, wanted)
             except FileNotFoundError as error:
                 raise _missing(digest) from error
-            for at in range(0, len(data), CHUNK_BYTES):
-                yield data[at : at + CHUNK_BYTES]
+            for at in range(0, len(data), chunk_bytes):
+                yield data[at : at + chunk_bytes]
             if len(data) < wanted:
                 return
             start += len(data)

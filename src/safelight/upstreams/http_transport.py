@@ -21,6 +21,7 @@ import aiohttp
 from safelight.clock import Clock
 from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Account
+from safelight.upstreams.flow import Lane
 
 Body = bytes | aiohttp.FormData | AsyncIterable[bytes]
 """What can be sent."""
@@ -35,6 +36,8 @@ _PIECE: Final = 64 * 1024
 _DRAIN_S: Final = 0.2
 # What one reply may hold in memory. aiohttp's 64 KB pauses and resumes the socket all the time.
 _READ_BYTES: Final = 256 * 1024
+_FIRST_BYTES: Final = 32 * 1024
+"""The same before a reply has its place among those that flow: there may be thousands."""
 # Shorter than the idle timeout of common servers, so that a connection is rarely reused just as its
 # other end closes it: that race looks like a failed paid call. A handshake is short beside a call.
 _KEEPALIVE_S: Final = 4.0
@@ -103,13 +106,15 @@ class _Unpacker(Protocol):
 class Answer:
     """An answer whose headers have arrived; its body is read piece by piece."""
 
-    def __init__(self, response: aiohttp.ClientResponse, timers: Timers) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, timers: Timers, lane: Lane) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self.content_type = response.content_type.lower()
         self.request_id = response.headers.get("x-request-id")
         self.timers = timers
         self._response = response
+        connection = response.connection
+        self._flow = lane.flow(connection and connection.transport, response.content_length)
         self._rate = RateFloor()
         self._wire_bytes = 0
         self._body_bytes = 0
@@ -165,10 +170,18 @@ class Answer:
                 while await self._response.content.readany():
                     pass
 
+    def leave(self) -> None:
+        """Let other answers flow; nothing more of this one is read."""
+        self._flow.leave()
+
     async def _receive(self, *, flowing: bool) -> bytes:
+        if self._wire_bytes:
+            await self._flow.ahead()
+            self._response.content.set_read_chunk_size(_READ_BYTES)
         timers = self.timers
         idle_until = timers.clock.monotonic() + timers.idle_s
         until = min(timers.deadline, idle_until) if flowing else timers.news_by
+        self._flow.begin()
         try:
             async with asyncio.timeout(timers.left(until)):
                 data = await self._response.content.readany()
@@ -178,6 +191,8 @@ class Answer:
             raise (silent() if timers.news_by < timers.answer_by else timed_out()) from None
         except (aiohttp.ClientError, OSError) as error:
             raise truncated() from error
+        finally:
+            self._flow.end()
         self._wire_bytes += len(data)
         if self._wire_bytes > BODY_MAX:
             raise too_large()
@@ -210,6 +225,7 @@ class Transport:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._lane = Lane()
 
     def _opened(self) -> aiohttp.ClientSession:
         """Return the session; it carries no credential, no cookie and no environment."""
@@ -218,7 +234,7 @@ class Transport:
             trace.on_request_headers_sent.append(_note_sent)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
-                read_bufsize=_READ_BYTES,
+                read_bufsize=_FIRST_BYTES,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
@@ -242,12 +258,17 @@ class Transport:
             UpstreamError: the request never left (LOCAL), or no answer came.
         """
         response = await self._send(method, url, timers, headers=headers, data=data)
+        answer: Answer | None = None
         try:
-            yield Answer(response, timers)
+            answer = Answer(response, timers, self._lane)
+            yield answer
         except BaseException:
             # The connection still carries the rest of an answer that nobody wants.
             response.close()
             raise
+        finally:
+            if answer is not None:
+                answer.leave()
         response.release()
 
     async def _send(

@@ -9,22 +9,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 import msgspec
-import pyvips
 
-from safelight.errors import FaultClass, UpstreamError
 from safelight.types import BlobRef, ImageFormat, UpstreamCall
 from safelight.upstreams.profiles import Profile
 from safelight.upstreams.spool import uninterrupted
-
-# By name: libvips would also read formats that nobody has checked.
-_LOADERS: Final = {
-    "png": pyvips.Image.pngload,
-    "jpeg": pyvips.Image.jpegload,
-    "webp": pyvips.Image.webpload,
-}
 
 
 class InputFile(msgspec.Struct, frozen=True):
@@ -87,41 +77,18 @@ def auto_size(profile: Profile, first_input: BlobRef | None) -> str | None:
     return f"{width}x{height}"
 
 
+# libvips takes 9 MB and a moment to load: with the first picture that needs it.
+
+
 def _as_png(source: InputFile, target: Path) -> InputFile:
-    try:
-        _opened(source).pngsave(str(target), compression=1)
-    except pyvips.Error as error:
-        raise _unreadable("image") from error
+    from safelight.upstreams.converting import write_png  # noqa: PLC0415
+
+    write_png(source.path, source.format, target)
     return InputFile(target, "png")
 
 
 def _as_white_mask(source: InputFile, target: Path) -> InputFile:
-    """Turn "transparent is edited" into "white is edited", half-transparent into grey."""
-    try:
-        picture = _opened(source)
-        if not picture.hasalpha():
-            raise _unreadable("mask")
-        alpha = picture.extract_band(picture.bands - 1)
-        grey = alpha.cast("uchar", shift=alpha.format == "ushort").copy(interpretation="b-w")
-        grey.invert().pngsave(str(target), compression=1)
-    except pyvips.Error as error:
-        raise _unreadable("mask") from error
+    from safelight.upstreams.converting import write_white_mask  # noqa: PLC0415
+
+    write_white_mask(source.path, source.format, target)
     return InputFile(target, "png")
-
-
-def _opened(source: InputFile) -> pyvips.Image:
-    if not source.path.is_file():
-        raise FileNotFoundError(source.path)
-    # libvips remembers results by file name; a name may have been used before.
-    load = _LOADERS[source.format]
-    return load(str(source.path), access="sequential", fail_on="error", revalidate=True)
-
-
-def _unreadable(param: str) -> UpstreamError:
-    words = {
-        "image": "An input image could not be decoded.",
-        "mask": "The mask could not be decoded, or has no alpha channel.",
-    }
-    return UpstreamError(
-        FaultClass.CLIENT, "invalid_image", words[param], param=param, final_status=400
-    )

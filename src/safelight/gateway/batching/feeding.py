@@ -190,7 +190,9 @@ class Feeder:
         if one.wanted is None or one.names is None:
             rows.refuse_line(tx, batch.id, one.line.line, one.failure or failures.internal())
             return (), ()
-        caller = msgspec.structs.replace(_caller(batch), webhook_url=one.wanted.webhook_url)
+        caller = msgspec.structs.replace(
+            _caller(batch), webhook_url=one.wanted.webhook_url, metadata=one.wanted.metadata
+        )
         queued = Queued(JobClass.BATCH, priority=PRIORITY, batch_id=batch.id)
         placed = self._acceptance.place_queued(tx, one.wanted.request, caller, queued, one.names)
         rows.accept_line(

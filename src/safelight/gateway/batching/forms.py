@@ -14,7 +14,7 @@ import msgspec
 from safelight.batches import BatchRow
 from safelight.batches.lines import AnswerForm
 from safelight.errors import SafelightError
-from safelight.types import ImageRequest, Job, JobFailure
+from safelight.types import ImageRequest, Job, JobFailure, Metadata
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +23,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     request: ImageRequest
     answer: AnswerForm
     webhook_url: str | None = None
+    metadata: Metadata = ()
 
 
 class Forms(Protocol):
