@@ -85,11 +85,30 @@ def receive(
     *,
     cost_micros: Micros | None = None,
 ) -> None:
-    """Journal that a complete answer lies in the spool; from here on nothing is bought again.
+    """Journal that a complete answer lies in the spool, before something long is done with it.
 
     `cost_micros` is what the vendor bills for it, None where that is not known. It stays with the
     attempt even if its picture turns out to be unusable.
     """
+    usage = note_answer(tx, job_id, epoch, k, received, cost_micros=cost_micros)
+    tx.execute(
+        # Of the current epoch only: the stage is that of whoever is at work on the job now.
+        "UPDATE job SET stage = 'received', usage = COALESCE(:usage, usage) "
+        "WHERE id = :id AND epoch = :epoch AND state IN ('queued', 'in_progress')",
+        {"id": job_id, "epoch": epoch, "usage": usage},
+    )
+
+
+def note_answer(
+    tx: Transaction,
+    job_id: str,
+    epoch: int,
+    k: int,
+    received: Received,
+    *,
+    cost_micros: Micros | None = None,
+) -> str | None:
+    """Journal an attempt's complete answer alone; return its usage as it is kept."""
     usage = None if received.usage is None else msgspec.json.encode(received.usage).decode()
     tx.execute(
         "UPDATE attempt SET outcome = 'ok', sold = 1, ended_at = :now, digest = :digest, "
@@ -109,12 +128,7 @@ def receive(
             "cost": cost_micros,
         },
     )
-    tx.execute(
-        # Of the current epoch only: the stage is that of whoever is at work on the job now.
-        "UPDATE job SET stage = 'received', usage = COALESCE(:usage, usage) "
-        "WHERE id = :id AND epoch = :epoch AND state IN ('queued', 'in_progress')",
-        {"id": job_id, "epoch": epoch, "usage": usage},
-    )
+    return usage
 
 
 def under_way(tx: Transaction, job_id: str) -> bool:

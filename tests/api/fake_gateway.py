@@ -43,7 +43,7 @@ from safelight.gateway.progress import Told, Update, history
 from safelight.gateway.receipts import Receipt
 from safelight.job_lists import JobFilter
 from safelight.notices import LimitNotice
-from safelight.storage import CHUNK_BYTES, StoredBlob
+from safelight.storage import CHUNK_BYTES, Proof, StoredBlob
 from safelight.types import (
     BlobRef,
     BudgetState,
@@ -80,7 +80,14 @@ class MemoryStore:
         """Where callers are sent for the bytes."""
         self._chunk = chunk
 
-    async def put(self, source: Path, digest: str) -> None:
+    async def put(
+        self,
+        source: Path,
+        digest: str,
+        *,
+        given: bool = False,
+        proof: Proof | None = None,
+    ) -> None:
         self.blobs[digest] = source.read_bytes()
 
     def keep(self, data: bytes) -> BlobRef:

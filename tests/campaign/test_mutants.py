@@ -136,8 +136,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Change(
                 "gateway/running.py",
-                "        await self._store(source, blob.digest)\n",
-                "        self._source = source\n",
+                "            await self._store(path, answer.received.digest, proof)\n",
+                "            self._source = path\n",
             ),
             Change(
                 "gateway/running.py",

@@ -17,11 +17,9 @@ from safelight.bench.faults.script import Behaviour, Kind
 from safelight.bench.faults.server import FaultUpstream
 from safelight.clock import SystemClock
 from safelight.errors import FaultClass, UpstreamError
-from safelight.types import Received, Usage
 from safelight.upstreams.images_api import picture_url
+from safelight.upstreams.inputs import uninterrupted
 from safelight.upstreams.openai import OpenAIUpstream
-from safelight.upstreams.receive import commit
-from safelight.upstreams.spool import Spool
 
 
 class FastClock(SystemClock):
@@ -98,40 +96,23 @@ async def test_cancelling_leaves_nothing(bench: Bench, kind: Kind) -> None:
     assert list(bench.folder.iterdir()) == []
 
 
-class SlowSpool(Spool):
-    """A spool whose commit takes as long as the test wants."""
+async def test_a_cancelled_caller_waits_for_the_work_on_his_files() -> None:
+    """What a thread writes is not pulled away under it."""
+    working, go_on = threading.Event(), threading.Event()
+    done = []
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.committing = threading.Event()
-        self.go_on = threading.Event()
+    def work() -> None:
+        working.set()
+        go_on.wait(5)
+        done.append(True)
 
-    def commit(
-        self, *, upstream_request_id: str | None = None, usage: Usage | None = None
-    ) -> Received:
-        self.committing.set()
-        self.go_on.wait(5)
-        return super().commit(upstream_request_id=upstream_request_id, usage=usage)
-
-
-async def test_cancelling_a_commit_waits_for_it(tmp_path: Path) -> None:
-    """Bytes that are being made durable are not pulled away: the picture was paid for."""
-    spool = tmp_path / "job"
-
-    async def work() -> None:
-        with file:
-            file.write(b"picture")
-            await commit(file, request_id=None, usage=None)
-
-    file = SlowSpool(spool)
-    task = asyncio.create_task(work())
-    await asyncio.to_thread(file.committing.wait)
+    task = asyncio.create_task(uninterrupted(work))
+    await asyncio.to_thread(working.wait)
     task.cancel()
-    asyncio.get_running_loop().call_later(0.05, file.go_on.set)
+    asyncio.get_running_loop().call_later(0.05, go_on.set)
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert spool.read_bytes() == b"picture"
-    assert list(tmp_path.iterdir()) == [spool]
+    assert done == [True]
 
 
 # ---- the connection -----------------------------------------------------------------------------

@@ -116,6 +116,45 @@ async def test_the_source_stays_and_is_independent(store: BlobStore, tmp_path: P
     assert await whole(store, digest) == data
 
 
+async def test_a_source_that_was_given_away_may_be_removed(
+    store: BlobStore, tmp_path: Path
+) -> None:
+    """It may have become the blob itself: nobody writes to it, its owner only removes it."""
+    data = content(5000)
+    source, digest = spooled(tmp_path, data)
+    await store.put(source, digest, given=True)
+    source.unlink()
+    assert await whole(store, digest) == data
+    source, _ = spooled(tmp_path, data)
+    await store.put(source, digest, given=True)
+    assert await whole(store, digest) == data
+
+
+@pytest.mark.parametrize("given", [False, True])
+async def test_what_the_proof_refuses_is_not_kept(
+    store: BlobStore, tmp_path: Path, *, given: bool
+) -> None:
+    source, digest = spooled(tmp_path, content(5000))
+
+    def refuse(path: Path) -> bool:
+        raise ZeroDivisionError(path.name)
+
+    with pytest.raises(ZeroDivisionError, match=source.name):
+        await store.put(source, digest, given=given, proof=refuse)
+    assert not await store.exists(digest)
+    await store.put(source, digest, given=given, proof=lambda path: path == source)
+    assert await store.exists(digest)
+
+
+async def test_where_the_proof_does_not_see_every_byte_the_digest_is_compared(
+    store: BlobStore, tmp_path: Path
+) -> None:
+    source, _ = spooled(tmp_path, content(5000))
+    with pytest.raises(StorageError, match="read back as"):
+        await store.put(source, "0" * 64, given=True, proof=lambda _: False)
+    assert not await store.exists("0" * 64)
+
+
 async def test_putting_again_changes_nothing(store: BlobStore, tmp_path: Path) -> None:
     source, digest = spooled(tmp_path, content(5000))
     for _ in range(3):
@@ -261,7 +300,7 @@ async def test_blobs_lie_under_their_digest_for_their_owner(
     path = root / digest[:2] / digest[2:4] / digest
     assert files(root) == [path]
     assert await disk.local_path(digest) == path
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == 0o400
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert path.stat().st_nlink == 1
 
@@ -302,6 +341,30 @@ async def test_a_blob_that_the_disk_has_damaged_is_replaced(
         path.write_bytes(damaged)
         await disk.put(source, digest)
         assert path.read_bytes() == b"picture"
+
+
+async def test_a_source_that_was_given_away_is_the_blob(
+    disk: DiskStore, root: Path, tmp_path: Path
+) -> None:
+    """The picture is written once: the blob is another name of its file, and read-only."""
+    source, digest = spooled(tmp_path, b"picture")
+    await disk.put(source, digest, given=True)
+    path = root / digest[:2] / digest[2:4] / digest
+    assert path.samefile(source)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o400
+    assert files(root) == [path]
+
+
+async def test_a_damaged_blob_is_replaced_by_a_source_that_is_given_away(
+    disk: DiskStore, tmp_path: Path
+) -> None:
+    source, digest = spooled(tmp_path, b"picture")
+    await disk.put(source, digest)
+    path = await disk.local_path(digest)
+    path.write_bytes(b"PICTURE")
+    await disk.put(source, digest, given=True)
+    assert path.read_bytes() == b"picture"
+    assert path.samefile(source)
 
 
 async def test_two_stores_may_share_a_folder(root: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from safelight.clock import Clock
 from safelight.config import Config
 from safelight.db import Database, Row, Transaction
 from safelight.serving import serve
+from safelight.storage import Proof
 from safelight.storage.disk import DiskStore
 from safelight.types import Account, Received, UpstreamCall
 from safelight.upstreams import PartialSink, Upstream
@@ -38,7 +39,7 @@ POINTS = {
     "K3": "the upstream works",
     "K4": "half of the picture lies in the .part file",
     "K5": "the answer is complete in the spool, nothing says so yet",
-    "K5-received": "the answer is journalled as received",
+    "K5-received": "the answer is journalled as received, because it is to be remade",
     "K5-kept": "the blob is kept, nothing says so yet",
     "K6": "in the transaction that settles, after its last statement",
     "K7": "the job is settled",
@@ -156,6 +157,8 @@ class CrashingDatabase:
             return result
 
         result = await self._inner.write(watched)
+        if _SETTLE in kinds:
+            kinds.discard(_RECEIVE)  # journalled with it: nothing came between
         for kind in kinds:
             self._fuse.reached(kind.after_commit)
         return result
@@ -226,8 +229,10 @@ class CrashingStore(DiskStore):
         super().__init__(root)
         self._fuse = fuse
 
-    async def put(self, source: Path, digest: str) -> None:
-        await super().put(source, digest)
+    async def put(
+        self, source: Path, digest: str, *, given: bool = False, proof: Proof | None = None
+    ) -> None:
+        await super().put(source, digest, given=given, proof=proof)
         self._fuse.reached("K5-kept")
 
 

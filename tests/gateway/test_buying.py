@@ -224,7 +224,12 @@ async def test_an_attempt_that_lost_is_journalled_as_superseded_and_perhaps_sold
     assert isinstance(lease, Lease)
     calls = Calls(house.parts, house.gateway._turns, job, on_partial=None)
     second = asyncio.ensure_future(
-        calls.make(lease, deadline=house.clock.monotonic() + 60, superseded=lambda: True)
+        calls.make(
+            lease,
+            deadline=house.clock.monotonic() + 60,
+            superseded=lambda: True,
+            alone=lambda: False,
+        )
     )
     await house.upstream.called.wait()
     second.cancel()

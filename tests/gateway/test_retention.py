@@ -20,6 +20,7 @@ from safelight.db.postgres import PostgresDatabase
 from safelight.errors import Gone, NotFound, StorageError, Unavailable
 from safelight.gateway.removing import Removing, blobs_in_use
 from safelight.gateway.retention import Retention
+from safelight.storage import Proof
 from safelight.storage.disk import DiskStore
 from safelight.types import ImageRecord, Operation
 
@@ -34,8 +35,10 @@ class FickleStore(DiskStore):
         self.then: Callable[[str], Awaitable[None]] | None = None
         self.refuses = False
 
-    async def put(self, source: Path, digest: str) -> None:
-        await super().put(source, digest)
+    async def put(
+        self, source: Path, digest: str, *, given: bool = False, proof: Proof | None = None
+    ) -> None:
+        await super().put(source, digest, given=given, proof=proof)
         then, self.then = self.then, None
         if then is not None:
             await then(digest)

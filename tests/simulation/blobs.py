@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from safelight.errors import StorageError
-from safelight.storage import CHUNK_BYTES, StoredBlob
+from safelight.storage import CHUNK_BYTES, Proof, StoredBlob
 from simulation.lives import nevermore
 from simulation.weather import Weather
 
@@ -50,11 +50,20 @@ class SimulatedStore:
         self._weather = weather
         self._rng = rng
 
-    async def put(self, source: Path, digest: str) -> None:
+    async def put(
+        self,
+        source: Path,
+        digest: str,
+        *,
+        given: bool = False,  # noqa: ARG002
+        proof: Proof | None = None,
+    ) -> None:
         slow = self._weather.lasts("store-slow")
         await asyncio.sleep(self._rng.uniform(1, 20) if slow else self._rng.uniform(0.001, 0.02))
         if self._weather.lasts("store-failing"):
             raise StorageError("No access.")
+        if proof is not None:
+            proof(source)
         data = source.read_bytes()
         read_back = data[:-1] if self._weather.strikes("misread-blob") else data
         found = hashlib.sha256(read_back).hexdigest()
@@ -71,7 +80,7 @@ class SimulatedStore:
         *,
         start: int = 0,
         length: int | None = None,
-        chunk_bytes: int = CHUNK_BYTES,
+        chunk_bytes: int = CHUNK_BYTES,  # noqa: ARG002
     ) -> AsyncIterator[bytes]:
         data = self._blob(digest)
         yield data[start : None if length is None else start + length]

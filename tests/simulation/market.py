@@ -19,7 +19,7 @@ from safelight.clock import Clock
 from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Account, Received, UpstreamCall, Usage
 from safelight.upstreams import PartialSink
-from safelight.upstreams.spool import Spool, uninterrupted
+from safelight.upstreams.spool import Spool
 from simulation.lives import Life, nevermore, outside
 from simulation.pictures import damaged, picture
 from simulation.trace import Trace
@@ -245,9 +245,7 @@ class SimulatedUpstream:
                 raise UpstreamError(FaultClass.SLOW, "upstream_truncated", "It is cut.", sold=True)
             file.write(data[len(data) // 2 :])
             usage = Usage(output_tokens=1000 + sale.number % 7, total_tokens=1100)
-            received = await uninterrupted(
-                file.commit, upstream_request_id=f"sale_{sale.number}", usage=usage
-            )
+            received = file.commit(upstream_request_id=f"sale_{sale.number}", usage=usage)
         if self._weather.strikes("die-after-answer"):
             self._die("after an answer")
             await nevermore()

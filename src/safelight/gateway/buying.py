@@ -142,6 +142,11 @@ class Buying(Generic[A]):
             self._winner = running.lease
             return answer
 
+    @property
+    def alone(self) -> bool:
+        """Whether no more than one attempt is under way."""
+        return len(self._running) <= 1
+
     def stop(self) -> None:
         """Make no further attempt: the customer has cancelled the job."""
         self._unwanted = True

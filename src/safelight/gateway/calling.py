@@ -21,7 +21,7 @@ from safelight.gateway.parts import UNTIL_CANCELLED, Parts
 from safelight.gateway.turns import Turns
 from safelight.pool import Lease
 from safelight.pool.limiter import IMAGES, INPUT_IMAGES, REQUESTS
-from safelight.types import Job, Operation, PlanMethod, Received, UpstreamCall
+from safelight.types import Job, Operation, PlanMethod, Received, Stage, UpstreamCall
 
 log = logging.getLogger("safelight.gateway")
 
@@ -34,11 +34,12 @@ class Lost(Exception):
     """The job has ended or belongs to another process: stop without a word."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Answer:
     """A complete upstream answer in the spool, and the attempt (epoch, k) that bought it.
 
-    `lease` made it; None when an earlier process did.
+    `lease` made it; None when an earlier process did. Until it is `journalled` only the spool's
+    file says that it came: that is enough for whoever takes the job over, and saves a commit.
     """
 
     received: Received
@@ -46,6 +47,7 @@ class Answer:
     k: int
     lease: Lease | None = None
     cost_micros: int | None = None
+    journalled: bool = True
 
 
 class Calls:
@@ -73,7 +75,12 @@ class Calls:
         self._made = job.attempts
 
     async def make(
-        self, lease: Lease, *, deadline: float, superseded: Callable[[], bool]
+        self,
+        lease: Lease,
+        *,
+        deadline: float,
+        superseded: Callable[[], bool],
+        alone: Callable[[], bool],
     ) -> Answer:
         """Make one attempt.
 
@@ -81,6 +88,8 @@ class Calls:
             lease: handed back when this returns or raises.
             deadline: of the job, on the clock's monotonic seconds.
             superseded: asked when the attempt is cancelled: has it lost to another one?
+            alone: asked when it has its answer: is no other attempt under way? Then the answer is
+                journalled by whoever makes use of it.
 
         Raises:
             UpstreamError: the attempt failed.
@@ -106,12 +115,9 @@ class Calls:
             cost = costs.vendor_cost_micros(account, received.usage)
             pending = False
             parts.pool.release(lease, None, cost_micros=cost, limits=received.limits)
-            await parts.write(
-                lambda tx: attempts.receive(tx, job.id, job.epoch, k, received, cost_micros=cost),
-                job_id=job.id,
-                # A bought picture outlasts any absence of the database.
-                tries=UNTIL_CANCELLED,
-            )
+            answer = Answer(received, job.epoch, k, lease, cost, journalled=False)
+            if not alone():
+                await self.journal(answer)
         except Blocked as blocked:
             pending = False
             parts.pool.blocked(lease, blocked.seconds)
@@ -130,19 +136,46 @@ class Calls:
             if pending:
                 parts.pool.drop(lease, sent=sent)
             self._turns.look_again()
-        return Answer(received, job.epoch, k, lease, cost)
+        return answer
+
+    async def journal(self, answer: Answer, stage: Stage = Stage.RECEIVED) -> None:
+        """Journal that an answer has come, and how far it is."""
+
+        def work(tx: Transaction) -> None:
+            note = attempts.receive
+            note(
+                tx,
+                self._job.id,
+                answer.epoch,
+                answer.k,
+                answer.received,
+                cost_micros=answer.cost_micros,
+            )
+            if stage is not Stage.RECEIVED:
+                jobs.advance(tx, self._job.id, stage)
+
+        # A bought picture outlasts any absence of the database.
+        await self._parts.write(work, job_id=self._job.id, tries=UNTIL_CANCELLED)
+        answer.journalled = True
 
     async def reject(self, answer: Answer, error: UpstreamError) -> None:
         """Journal that a bought answer cannot be delivered: it is waste."""
         self._log(error)
-        await self._close(
-            answer.epoch,
-            answer.k,
-            outcome=str(error.fault),
-            sold=error.sold,
-            code=error.code,
-            upstream_request_id=error.upstream_request_id,
-        )
+
+        def work(tx: Transaction) -> None:
+            note_unless_journalled(tx, self._job.id, answer)
+            attempts.end(
+                tx,
+                self._job.id,
+                answer.epoch,
+                answer.k,
+                outcome=str(error.fault),
+                sold=error.sold,
+                code=error.code,
+                upstream_request_id=error.upstream_request_id,
+            )
+
+        await self._parts.write(work, job_id=self._job.id)
         answer.received.path.unlink(missing_ok=True)
 
     # --- before ----------------------------------------------------------------------------------
@@ -284,6 +317,19 @@ class Calls:
                 "fault": str(error.fault),
                 "code": error.code,
             },
+        )
+
+
+def note_unless_journalled(tx: Transaction, job_id: str, answer: Answer) -> None:
+    """Journal an answer in a transaction that makes use of it."""
+    if not answer.journalled:
+        attempts.note_answer(
+            tx,
+            job_id,
+            answer.epoch,
+            answer.k,
+            answer.received,
+            cost_micros=answer.cost_micros,
         )
 
 

@@ -27,7 +27,13 @@ from safelight.errors import (
 )
 from safelight.gateway import ending, failures, notifying, retention
 from safelight.gateway.buying import BACKOFF_FIRST_S, BACKOFF_MAX_S, Buying
-from safelight.gateway.calling import Answer, Calls, Lost, is_edit
+from safelight.gateway.calling import (
+    Answer,
+    Calls,
+    Lost,
+    is_edit,
+    note_unless_journalled,
+)
 from safelight.gateway.failures import Failed
 from safelight.gateway.parts import UNTIL_CANCELLED, Parts
 from safelight.gateway.removing import blobs_in_use
@@ -68,7 +74,11 @@ class Run:
         watched = live or job.job_class is not JobClass.INTERACTIVE
         self._calls = Calls(parts, turns, job, on_partial=self._on_partial if watched else None)
         self._deadline = parts.clock.monotonic() + left_s
-        self._mark = ""
+        self._mark: str | None = None
+        self._going = False
+        """Whether equal bytes of another picture were removed of late, or are at this moment."""
+        self._answer: Answer | None = None
+        """The answer that is being made use of."""
 
     @property
     def _policy(self) -> ChannelConfig:
@@ -117,6 +127,11 @@ class Run:
             if buying is not None:
                 await buying.close(delivered=False)
             await self._release(end.failure)
+        except asyncio.CancelledError:
+            if self._superseded and self._answer is not None and not self._answer.journalled:
+                # Whole answers count as sold, even those that are of no use any more.
+                await self._calls.journal(self._answer)
+            raise
         finally:
             if buying is not None:
                 await buying.abandon()
@@ -141,6 +156,7 @@ class Run:
                 lease,
                 deadline=self._deadline,
                 superseded=lambda: buying.superseding or self._superseded,
+                alone=lambda: buying.alone,
             )
 
         buying = Buying(
@@ -172,15 +188,18 @@ class Run:
         while True:
             if answer is None:
                 answer = await buying.buy()
+            self._answer = answer
             try:
                 blob = await self._finish(answer)
                 await self._settle(answer, blob)
             except removals.Going:
-                # Equal bytes of another picture are being removed at this moment.
-                await self._pause_before_storing_again()
+                if self._going:
+                    await self._pause_before_storing_again()
+                self._going = True
                 continue
             except UpstreamError as error:
                 await self._calls.reject(answer, error)
+                self._answer = None
                 await buying.reject(answer.lease, error)
                 answer = None
                 continue
@@ -208,31 +227,17 @@ class Run:
             UpstreamError: BAD_OUTPUT; the answer is no picture of the size asked for.
             Failed: the picture is good but cannot be kept.
         """
-        job, parts = self._job, self._parts
+        job, parts, path = self._job, self._parts, answer.received.path
         try:
-            probe = await parts.pixels.verify(answer.received.path)
-            self._check_pixels(probe.width, probe.height)
-            source = answer.received.path
-            if images.needs_pixels(probe, job.size_plan, job.request.output_format):
-                # Worth a commit of its own only where something long follows.
-                await self._journal(Stage.VERIFIED)
-                source = parts.spool.remade(answer.received.path)
-                blob = await parts.pixels.render(
-                    answer.received.path,
-                    source,
-                    job.size_plan,
-                    job.request.output_format,
-                    job.request.output_compression,
-                )
-            else:
-                blob = BlobRef(
-                    answer.received.digest,
-                    answer.received.bytes,
-                    probe.format,
-                    probe.width,
-                    probe.height,
-                    probe.has_alpha,
-                )
+            head = images.glance(path)
+            if images.needs_pixels(head, job.size_plan, job.request.output_format):
+                return await self._remake(answer)
+            self._check_pixels(head)
+            if answer.lease is None:
+                # Of an earlier process: if the machine lost power, the disk may never have had it.
+                await parts.pixels.decode(path)
+            proof = images.Proof()
+            await self._store(path, answer.received.digest, proof)
         except images.BadPicture as error:
             raise UpstreamError(
                 FaultClass.BAD_OUTPUT,
@@ -240,36 +245,61 @@ class Run:
                 "The upstream's picture is damaged.",
                 sold=True,
             ) from error
-        except StorageError as error:
-            raise Failed(failures.not_stored(error.code)) from error
-        await self._store(source, blob.digest)
-        await self._journal(Stage.STORED)
-        return blob
-
-    async def _journal(self, stage: Stage) -> None:
-        job_id = self._job.id
-        await self._parts.write(
-            lambda tx: jobs.advance(tx, job_id, stage), job_id=job_id, tries=UNTIL_CANCELLED
+        found = proof.found or head
+        return BlobRef(
+            answer.received.digest,
+            answer.received.bytes,
+            found.format,
+            found.width,
+            found.height,
+            found.has_alpha,
         )
 
-    def _check_pixels(self, width: int, height: int) -> None:
-        plan = self._job.size_plan
-        if plan.exact and (width, height) != (plan.canvas_width, plan.canvas_height):
+    async def _remake(self, answer: Answer) -> BlobRef:
+        """Make the ordered pixels of an answer, and store them.
+
+        Raises:
+            UpstreamError: BAD_OUTPUT.
+            images.BadPicture: the answer is no whole picture.
+            Failed: the picture cannot be kept.
+        """
+        job, parts, path = self._job, self._parts, answer.received.path
+        self._check_pixels(await parts.pixels.verify(path))
+        # Worth a commit of its own only where something long follows.
+        await self._calls.journal(answer, Stage.VERIFIED)
+        remade = parts.spool.remade(path)
+        try:
+            blob = await parts.pixels.render(
+                path,
+                remade,
+                job.size_plan,
+                job.request.output_format,
+                job.request.output_compression,
+            )
+        except StorageError as error:
+            raise Failed(failures.not_stored(error.code)) from error
+        await self._store(remade, blob.digest)
+        return blob
+
+    def _check_pixels(self, found: images.Probe) -> None:
+        plan, measures = self._job.size_plan, (found.width, found.height)
+        if plan.exact and measures != (plan.canvas_width, plan.canvas_height):
             raise UpstreamError(
                 FaultClass.BAD_OUTPUT,
                 "upstream_wrong_size",
-                f"The upstream answered {width}x{height} where {plan.canvas} was asked.",
+                f"The upstream answered {measures[0]}x{measures[1]} where {plan.canvas} was asked.",
                 sold=True,
             )
 
-    async def _store(self, source: Path, digest: str) -> None:
+    async def _store(self, source: Path, digest: str, proof: images.Proof | None = None) -> None:
         """Store a bought picture; while there is time, a disk that refuses is asked again."""
-        self._mark = await self._parts.read(
-            lambda tx: removals.mark_of(tx, digest), job_id=self._job.id
-        )
+        if self._going:
+            self._mark = await self._parts.read(
+                lambda tx: removals.mark_of(tx, digest), job_id=self._job.id
+            )
         for again in itertools.count():
             try:
-                return await self._parts.storage.put(source, digest)
+                return await self._parts.storage.put(source, digest, given=True, proof=proof)
             except StorageError as error:
                 code = error.code
                 log.exception("blob not stored", extra={"job_id": self._job.id})
@@ -294,6 +324,7 @@ class Run:
         def end(tx: Transaction) -> tuple[Job | None, int]:
             told = 0
             removals.claim(tx, blob.digest, mark=self._mark, in_use=blobs_in_use)
+            note_unless_journalled(tx, job.id, answer)
             done = jobs.complete(
                 tx,
                 job,
@@ -319,6 +350,7 @@ class Run:
             return jobs.get_job(tx, job.id), told
 
         done, told = await self._parts.write(end, job_id=job.id, tries=UNTIL_CANCELLED)
+        answer.journalled = True
         if told:
             self._parts.news.set()
         await self._ended(done)
@@ -340,6 +372,8 @@ class Run:
         job = self._job
 
         def end(tx: Transaction) -> Job | None:
+            if self._answer is not None:
+                note_unless_journalled(tx, job.id, self._answer)
             ending.release(tx, job, failure, transfer_id=transfer_id)
             return jobs.get_job(tx, job.id)
 

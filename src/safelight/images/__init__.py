@@ -9,7 +9,7 @@ bytes are never changed. `render` is for the rest: see `needs_pixels`.
 
 from __future__ import annotations
 
-from safelight.images.pixels import BadPicture, PixelWorker, needs_pixels
+from safelight.images.pixels import BadPicture, PixelWorker, Proof, glance, needs_pixels
 from safelight.images.reading import Probe
 from safelight.images.structure import (
     MAX_PIXELS,
@@ -26,8 +26,10 @@ __all__ = [
     "BadPicture",
     "PixelWorker",
     "Probe",
+    "Proof",
     "check_input",
     "describe",
+    "glance",
     "needs_pixels",
     "probe",
     "verify",

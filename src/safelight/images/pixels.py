@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from safelight.errors import InvalidImage
 from safelight.images.reading import Probe
-from safelight.images.structure import check_input, describe, verify
+from safelight.images.structure import check_input, describe, probe, verify
 from safelight.types import BlobRef, ImageFormat, PlanMethod, SizePlan
 
 T = TypeVar("T")
@@ -33,6 +33,35 @@ def needs_pixels(found: Probe, plan: SizePlan, output_format: ImageFormat) -> bo
     False means that its bytes are delivered as they came.
     """
     return plan.method in (PlanMethod.CROP, PlanMethod.RESAMPLE) or found.format != output_format
+
+
+def glance(path: Path) -> Probe:
+    """Return what the header of an answered picture says; blocks for a read of some bytes.
+
+    Raises:
+        BadPicture: it is no PNG, JPEG or WebP, or its header is broken.
+    """
+    return judged(probe, path)
+
+
+class Proof:
+    """Walks a picture's structure while its blob store reads it back (`safelight.storage.Proof`).
+
+    `found` is what it found, None before. A PNG has a checksum over every byte; of the other
+    formats the store compares the digest as well.
+    """
+
+    def __init__(self) -> None:
+        self.found: Probe | None = None
+
+    def __call__(self, path: Path) -> bool:
+        """Read the file to its end; True if no byte can have changed unseen.
+
+        Raises:
+            BadPicture: it is no whole, still PNG, JPEG or WebP.
+        """
+        self.found = judged(verify, path)
+        return self.found.format == "png"
 
 
 class PixelWorker:
@@ -59,6 +88,14 @@ class PixelWorker:
             BadPicture: it is no whole, still PNG, JPEG or WebP.
         """
         return await self._run(self._checks, partial(judged, verify, path))
+
+    async def decode(self, path: Path) -> None:
+        """Decode a whole picture, for what its structure cannot tell.
+
+        Raises:
+            BadPicture: its pixels cannot be read to their end.
+        """
+        await self._run(self._pixels, partial(_decode, path))
 
     async def check_input(self, path: Path, *, max_bytes: int, param: str) -> Probe:
         """Verify a caller's picture and hold it to the limits; see `images.check_input`.
@@ -129,6 +166,12 @@ def judged(check: Callable[[Path], Probe], path: Path) -> Probe:
         return check(path)
     except InvalidImage as error:
         raise BadPicture(error.message) from error
+
+
+def _decode(path: Path) -> None:
+    from safelight.images.rendering import check_decodes  # noqa: PLC0415  (as below)
+
+    check_decodes(path, judged(probe, path))
 
 
 def _render(

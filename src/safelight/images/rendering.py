@@ -64,7 +64,7 @@ def render(
         return describe(target)
     except pyvips.Error as error:
         # The two ends of a pipeline raise the same error; decoding alone tells which end it was.
-        _check_decodes(source, found)
+        check_decodes(source, found)
         raise StorageError(
             f"The picture could not be written to {target.parent}: {error}"
         ) from error
@@ -94,7 +94,12 @@ def _open(source: Path, found: Probe) -> pyvips.Image:
     return load(str(source), access="sequential", revalidate=True)
 
 
-def _check_decodes(source: Path, found: Probe) -> None:
+def check_decodes(source: Path, found: Probe) -> None:
+    """Decode a picture to its end.
+
+    Raises:
+        BadPicture: it cannot be.
+    """
     try:
         _open(source, found).avg()
     except pyvips.Error as error:

@@ -15,6 +15,9 @@ HALF_LIFE_S = 12 * 3600.0
 """Two halves of a day: the older one is dropped as a whole."""
 KINDS_MAX = 1000
 """Callers may ask for tens of thousands of sizes; those of long ago are forgotten."""
+FRESH_SHARE = 0.01
+"""A quantile is reckoned anew when the samples have become so many more: each order asks for five,
+and a hundredth of the samples moves none of them by more than the buckets are wide, as a rule."""
 ENOUGH = 50
 """Samples below which a quantile of the tail says nothing."""
 
@@ -25,6 +28,8 @@ class Histogram:
     def __init__(self) -> None:
         self._halves: list[defaultdict[int, int]] = [defaultdict(int), defaultdict(int)]
         self._turned_at = 0.0
+        self._known: dict[float, tuple[int, float]] = {}
+        """Quantiles by share, and of how many samples each is."""
         self.count = 0
 
     def add(self, seconds: float, now: float) -> None:
@@ -33,6 +38,7 @@ class Histogram:
             self._halves[1].clear()
         if now - self._turned_at > HALF_LIFE_S:
             self._turned_at = now
+            self._known.clear()
             self._halves = [self._halves[1], defaultdict(int)]
             self.count = sum(sum(half.values()) for half in self._halves)
         self._halves[1][_bucket(seconds)] += 1
@@ -42,6 +48,13 @@ class Histogram:
         """Return the duration that `share` of the samples do not exceed; None without samples."""
         if not self.count:
             return None
+        count, value = self._known.get(share, (0, 0.0))
+        if self.count - count > FRESH_SHARE * count:
+            value = self._reckon(share)
+            self._known[share] = (self.count, value)
+        return value
+
+    def _reckon(self, share: float) -> float:
         wanted = share * self.count
         for bucket in sorted({*self._halves[0], *self._halves[1]}):
             wanted -= self._halves[0][bucket] + self._halves[1][bucket]

@@ -6,7 +6,7 @@ its compatibles; `address.py` says which of them a data folder has.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,10 @@ CHUNK_BYTES = 768 * 1024
 
 Each chunk is a visit to a thread (about 0.1 ms): with 192 KB a picture of 9 MB took 48 of them.
 """
+
+Proof = Callable[[Path], bool]
+"""Reads a file from its first byte to its last and refuses, by an exception of its own, what is not
+as it should be. True: no byte can have changed unseen. Blocks; it is called in a thread."""
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,25 @@ class StoredBlob:
 class BlobStore(Protocol):
     """Durable bytes by digest (lower-case hex SHA-256)."""
 
-    async def put(self, source: Path, digest: str) -> None:
-        """Keep a copy of the file `source` under `digest`, durably, and read it back.
+    async def put(
+        self, source: Path, digest: str, *, given: bool = False, proof: Proof | None = None
+    ) -> None:
+        """Keep the bytes of the file `source` under `digest`, durably, and read them back.
 
         When this returns, the bytes survive power loss and were read back with that digest.
-        What is already there is read back, too, and replaced if it is damaged. `source` stays.
+        What is already there is read back, too, and replaced if it is damaged.
+
+        Args:
+            source: stays.
+            digest: of its bytes.
+            given: whether `source` is never written to again, whatever happens: then its own file
+                may become the blob, and is only removed by its owner.
+            proof: reads the bytes before they have their name; of a given source it reads them
+                back, and where it says False the digest is compared as well.
 
         Raises:
             StorageError: no space, no access, or the bytes read back have another digest.
+            Exception: whatever `proof` raises; nothing was kept then.
         """
         ...
 

@@ -1,12 +1,11 @@
 """Blobs on a local disk: `root/ab/cd/<digest>`, written once, durable before they are promised.
 
 Owns the order of writes that makes a blob survive power loss, and the proof that it was kept: the
-bytes are copied to a temporary file, fsynced, read back from the disk and hashed, renamed to their
-name, and the folders above are fsynced. A file under its digest is therefore always whole.
+file is fsynced, read back from the disk, made read-only and linked to its name, and the folders
+above are fsynced. A file under its digest is therefore always whole.
 
-A source is copied, never hard-linked: a link would share its bytes with a file that another part of
-the program owns, and one careless write there would destroy a picture that was paid for. Where the
-file system can share the blocks of two files (XFS, Btrfs) the kernel does so and nothing is copied.
+A source that is given away becomes the blob itself, by a second name of its file: so a picture is
+written once and not twice. Any other is copied, and so is one from another file system.
 """
 
 from __future__ import annotations
@@ -28,9 +27,12 @@ from typing import BinaryIO, TypeVar
 
 from safelight.durable import fsync_folder, make_folder
 from safelight.errors import StorageError, storage_code
-from safelight.storage import CHUNK_BYTES, StoredBlob
+from safelight.storage import CHUNK_BYTES, Proof, StoredBlob
 
 T = TypeVar("T")
+
+SMALL_BYTES = 64 * 1024
+"""So few bytes are read without a visit to a thread."""
 
 OWNER_FILE = "owner"
 """Says which installation the blobs belong to; `claim` makes it."""
@@ -59,21 +61,26 @@ class DiskStore:
         self._root = root
         self._temporary = root / "tmp"
         self._linked_in: set[Path] = set()
+        self._durable = bytearray(0x10000)
+        """Of each folder `ab/cd`: whether this process has made the folders above it durable."""
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="disk")
         self._remove_leftovers()
 
     def __repr__(self) -> str:
         return f"DiskStore({str(self._root)!r})"
 
-    async def put(self, source: Path, digest: str) -> None:
-        """Keep a copy of the file `source` under `digest`, durably, and read it back.
+    async def put(
+        self, source: Path, digest: str, *, given: bool = False, proof: Proof | None = None
+    ) -> None:
+        """Keep the bytes of the file `source` under `digest`, durably, and read them back.
 
         A blob that is there is read back too, and not written again; a damaged one is replaced.
 
         Raises:
             StorageError: no space, no access, or the bytes read back have another digest.
+            Exception: whatever `proof` raises.
         """
-        await self._run(partial(self._put, source, digest))
+        await self._run(partial(self._put, source, digest, given, proof))
 
     async def read(
         self,
@@ -91,6 +98,10 @@ class DiskStore:
         """
         if start < 0 or (length is not None and length < 0):
             raise ValueError(f"a blob has no range of {length} bytes from {start}")
+        if length is not None and length <= SMALL_BYTES:
+            # Written a moment ago, as a rule: a visit to a thread would cost more than the read.
+            yield self._read_small(digest, start, length)
+            return
         file = await self._run(partial(self._open, digest, start))
         with file:
             while length is None or length > 0:
@@ -200,16 +211,52 @@ class DiskStore:
             raise StorageError(f"{digest!r} is no digest of 64 lower-case hex digits.")
         return self._root / digest[:2] / digest[2:4] / digest
 
-    def _put(self, source: Path, digest: str) -> None:
+    def _put(self, source: Path, digest: str, given: bool, proof: Proof | None) -> None:
         path = self._path(digest)
         with translated(f"keep blob {digest}"):
-            whole = _is_file_of(path, source.stat().st_size) and _digest_on_disk(path) == digest
-            if not whole:
-                self._write(source, path, digest)
-            # New names are durable from here on; also those that another process has just made and
-            # not fsynced yet.
-            for folder in (path.parent, path.parent.parent, self._root):
+            if given:
+                _read_back(source, digest, proof)
+            elif proof is not None:
+                proof(source)
+            if not (path.is_file() and _digest_on_disk(path) == digest):
+                self._make_folders(path)
+                self._place(source, path, digest, given=given)
+            self._make_name_durable(path)
+
+    def _place(self, source: Path, path: Path, digest: str, *, given: bool) -> None:
+        """Put a file under its name, whatever has it now."""
+        if given:
+            with contextlib.suppress(FileExistsError):
+                if _linked(source, path):
+                    return
+        part = self._temporary / f"{digest[:16]}.{secrets.token_hex(8)}"
+        try:
+            if not (given and _linked(source, part)):
+                _copy(source, part)
+                _read_back(part, digest, None)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _make_name_durable(self, path: Path) -> None:
+        """Fsync the folders of a new name; those above it once in the life of this process.
+
+        Another process may have made them and not fsynced them yet.
+        """
+        fsync_folder(path.parent)
+        place = int(path.name[:4], 16)
+        if not self._durable[place]:
+            for folder in (path.parent.parent, self._root):
                 fsync_folder(folder)
+            self._durable[place] = 1
+
+    def _make_folders(self, path: Path) -> None:
+        if path.parent.is_dir() and self._temporary.is_dir():
+            return
+        self._durable[int(path.name[:4], 16)] = 0
+        make_folder(self._root)
+        for folder in (self._temporary, path.parent.parent, path.parent):
+            folder.mkdir(mode=0o700, exist_ok=True)
 
     def _delete(self, path: Path) -> None:
         with translated(f"remove blob {path.name}"):
@@ -233,34 +280,14 @@ class DiskStore:
                 part.unlink(missing_ok=True)
             return path.read_text(encoding="utf-8").strip()
 
-    def _write(self, source: Path, path: Path, digest: str) -> None:
-        make_folder(self._root)
-        for folder in (self._temporary, path.parent.parent, path.parent):
-            folder.mkdir(mode=0o700, exist_ok=True)
-        part = self._temporary / f"{digest[:16]}.{secrets.token_hex(8)}"
-        try:
-            _copy(source, part)
-            found = _digest_on_disk(part)
-            if found != digest:
-                raise StorageError(f"The bytes read back as {found}, not as {digest}.")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-
     def _link(self, source: Path, digest: str) -> bool:
         """Link a blob; False where the file system does not."""
         path = self._path(digest)
         with translated(f"keep blob {digest}"):
-            make_folder(self._root)
-            for folder in (path.parent.parent, path.parent):
-                folder.mkdir(mode=0o700, exist_ok=True)
+            self._make_folders(path)
             path.unlink(missing_ok=True)
-            try:
-                os.link(source, path)
-            except OSError as error:
-                if error.errno in _NO_LINK:
-                    return False
-                raise
+            if not _linked(source, path):
+                return False
         self._linked_in.update((path.parent, path.parent.parent, self._root))
         return True
 
@@ -268,6 +295,14 @@ class DiskStore:
         with translated("keep the names of blobs"):
             while self._linked_in:
                 fsync_folder(self._linked_in.pop())
+
+    def _read_small(self, digest: str, start: int, length: int) -> bytes:
+        with translated(f"read blob {digest}"):
+            descriptor = os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return os.pread(descriptor, length, start)
+            finally:
+                os.close(descriptor)
 
     def _open(self, digest: str, start: int) -> BinaryIO:
         with translated(f"read blob {digest}"):
@@ -325,11 +360,36 @@ def _listed(folder: Path) -> list[StoredBlob]:
     return found
 
 
-def _is_file_of(path: Path, size: int) -> bool:
+def _read_back(path: Path, digest: str, proof: Proof | None) -> None:
+    """Make a file's bytes durable and read-only, and prove them by what the disk gives back.
+
+    Raises:
+        StorageError: they have another digest.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return path.is_file() and path.stat().st_size == size
-    except FileNotFoundError:
-        return False
+        # A link shares these bytes with the source's name: no more writing, by anybody.
+        os.fchmod(descriptor, 0o400)
+        os.fsync(descriptor)
+        _forget_cached(descriptor)
+    finally:
+        os.close(descriptor)
+    if proof is not None and proof(path):
+        return
+    found = _digest_on_disk(path)
+    if found != digest:
+        raise StorageError(f"The bytes read back as {found}, not as {digest}.")
+
+
+def _linked(source: Path, target: Path) -> bool:
+    """Give a file a second name; False where the file system does not."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno in _NO_LINK:
+            return False
+        raise
+    return True
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -358,11 +418,15 @@ def _copy_in_kernel(source: int, target: int) -> bool:
         copied += count
 
 
+def _forget_cached(descriptor: int) -> None:
+    """Drop a file's clean pages: what is read back should come from the disk, not from memory."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def _digest_on_disk(path: Path) -> str:
     with path.open("rb") as file:
-        if hasattr(os, "posix_fadvise"):
-            # Forget the cached pages: what is hashed should come from the disk, not from memory.
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        _forget_cached(file.fileno())
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from safelight.errors import StorageError
-from safelight.storage import CHUNK_BYTES, StoredBlob
+from safelight.storage import CHUNK_BYTES, Proof, StoredBlob
 from safelight.storage.bucket import Bucket
 from safelight.storage.cache import CacheFolder
 from safelight.storage.disk import translated
@@ -50,15 +50,27 @@ class ObjectStore:
     def __repr__(self) -> str:
         return f"ObjectStore({self._bucket!r})"
 
-    async def put(self, source: Path, digest: str) -> None:
-        """Keep a copy of the file `source` under `digest`, durably, and read it back.
+    async def put(
+        self,
+        source: Path,
+        digest: str,
+        *,
+        given: bool = False,  # noqa: ARG002
+        proof: Proof | None = None,
+    ) -> None:
+        """Keep the bytes of the file `source` under `digest`, durably, and read them back.
 
         A blob that is there is read back too, and not written again; a damaged one is replaced.
+        `proof` reads the source; the object is read back by its digest. Given or not, the source is
+        sent as it is.
 
         Raises:
             StorageError: the store refuses, or the bytes read back have another digest.
+            Exception: whatever `proof` raises.
         """
         key = _key(digest)
+        if proof is not None:
+            await asyncio.to_thread(proof, source)
         size, found, media_type = await asyncio.to_thread(_look_at, source, digest)
         if found != digest:
             raise StorageError(f"The bytes read back as {found}, not as {digest}.")

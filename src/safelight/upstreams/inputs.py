@@ -6,15 +6,33 @@ and are gone when the call is over, also after a cancellation.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
 from safelight.types import BlobRef, ImageFormat, UpstreamCall
 from safelight.upstreams.profiles import Profile
-from safelight.upstreams.spool import uninterrupted
+
+WorkP = ParamSpec("WorkP")
+ResultT = TypeVar("ResultT")
+
+
+async def uninterrupted(
+    work: Callable[WorkP, ResultT], *args: WorkP.args, **kwargs: WorkP.kwargs
+) -> ResultT:
+    """Run `work` in a thread; a cancelled caller waits for its end, so that files stand still."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # nobody else will look at it
+        raise
 
 
 class InputFile(msgspec.Struct, frozen=True):

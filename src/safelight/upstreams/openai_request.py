@@ -20,9 +20,14 @@ from safelight import __version__
 from safelight.errors import FaultClass, UpstreamError
 from safelight.types import MEDIA_TYPES, Account, ImageFormat, Operation, UpstreamCall
 from safelight.upstreams.http_transport import Body
-from safelight.upstreams.inputs import InputFile, Inputs, auto_size, converted_inputs
+from safelight.upstreams.inputs import (
+    InputFile,
+    Inputs,
+    auto_size,
+    converted_inputs,
+    uninterrupted,
+)
 from safelight.upstreams.profiles import Profile
-from safelight.upstreams.spool import uninterrupted
 
 _SUFFIXES: Final = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 _GENERATIONS: Final = "images/generations"

@@ -20,7 +20,7 @@ from safelight.upstreams.faults import read_error
 from safelight.upstreams.http_transport import Answer, not_json, too_large, truncated
 from safelight.upstreams.judging import Judge
 from safelight.upstreams.reply import ReplyError, ReplyFault, ReplyScanner, Sink
-from safelight.upstreams.spool import Spool, uninterrupted
+from safelight.upstreams.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Receiver:
                 if scanner.images > 1:
                     log.warning("%d images came for one; the first was taken", scanner.images)
                 await answer.drain()
-                return await commit(file, request_id=answer.request_id, usage=usage)
+                return file.commit(upstream_request_id=answer.request_id, usage=usage)
         if read_error(document) is not None:
             raise self._judge.classified(answer, answer.status, document)
         if scanner.url is not None:
@@ -96,11 +96,11 @@ class Receiver:
             while piece := await answer.read(flowing=scanner.in_frame):
                 for frame in scanner.feed(piece):
                     answer.next_event(self._event_s)
-                    received = await self._frame(frame, slot, answer)
+                    received = self._frame(frame, slot, answer)
                     if received is not None:
                         return received
             for frame in scanner.finish():
-                received = await self._frame(frame, slot, answer)
+                received = self._frame(frame, slot, answer)
                 if received is not None:
                     return received
             raise truncated()
@@ -127,9 +127,9 @@ class Receiver:
                 file.write(piece)
             if not file.size:
                 raise no_image(answer)
-            return await commit(file, request_id=address.request_id, usage=address.usage)
+            return file.commit(upstream_request_id=address.request_id, usage=address.usage)
 
-    async def _frame(self, frame: Frame, slot: Slot, answer: Answer) -> Received | None:
+    def _frame(self, frame: Frame, slot: Slot, answer: Answer) -> Received | None:
         """Act on one event; return the picture if this was the completed one."""
         document = frame.document()
         if read_error(document) is not None or frame.event == "error":
@@ -144,8 +144,8 @@ class Receiver:
         elif kind.endswith(".completed") or "data" in document:
             if not has_picture:
                 raise no_image(answer)
-            return await commit(
-                slot.file(), request_id=answer.request_id, usage=read_usage(document)
+            return slot.file().commit(
+                upstream_request_id=answer.request_id, usage=read_usage(document)
             )
         return None
 
@@ -210,11 +210,6 @@ class Slot:
     def _write(self, data: bytes) -> None:
         self.used = True
         self.file().write(data)
-
-
-async def commit(file: Spool, *, request_id: str | None, usage: Usage | None) -> Received:
-    """Make the spool durable in a thread; a cancelled caller still waits for the thread to end."""
-    return await uninterrupted(file.commit, upstream_request_id=request_id, usage=usage)
 
 
 def no_image(answer: Answer) -> UpstreamError:

@@ -27,7 +27,6 @@ from safelight.upstreams.http_transport import Answer, not_json, truncated
 from safelight.upstreams.judging import Judge
 from safelight.upstreams.receive import (
     Slot,
-    commit,
     no_image,
     read_document,
     read_usage,
@@ -134,7 +133,9 @@ class Receiver:
                     log.warning("%d images came for one; the first was taken", scanner.images)
                 self._compare_prompt(call)
                 await answer.drain()
-                return await commit(file, request_id=answer.request_id, usage=image_usage(response))
+                return file.commit(
+                    upstream_request_id=answer.request_id, usage=image_usage(response)
+                )
         raise self._without_picture(answer, response)
 
     async def events(self, answer: Answer) -> Received:
@@ -171,13 +172,13 @@ class Receiver:
         while piece := await answer.read(flowing=scanner.in_frame or self._received is not None):
             for frame in scanner.feed(piece):
                 answer.next_event(self._event_s)
-                if await self._ended(frame, slot, answer):
+                if self._ended(frame, slot, answer):
                     return
         for frame in scanner.finish():
-            if await self._ended(frame, slot, answer):
+            if self._ended(frame, slot, answer):
                 return
 
-    async def _ended(self, frame: Frame, slot: Slot, answer: Answer) -> bool:
+    def _ended(self, frame: Frame, slot: Slot, answer: Answer) -> bool:
         """Act on one event; return whether it was the response's last."""
         document = frame.document()
         event = _table(document)
@@ -189,14 +190,14 @@ class Receiver:
         if kind == "response.image_generation_call.partial_image" and has_picture:
             self._partial(event, slot)
         elif kind == "response.output_item.done":
-            await self._item(_table(event.get("item")), slot if has_picture else None, answer)
+            self._item(_table(event.get("item")), slot if has_picture else None, answer)
         elif kind in _ENDS:
             response = _table(event.get("response"))
-            await self._end(response, slot if has_picture else None, answer)
+            self._end(response, slot if has_picture else None, answer)
             return True
         return False
 
-    async def _item(self, item: dict[str, object], slot: Slot | None, answer: Answer) -> None:
+    def _item(self, item: dict[str, object], slot: Slot | None, answer: Answer) -> None:
         """Take an output item, with its picture if `slot` is given."""
         if len(self._items) < _ITEMS_MAX:
             self._items.append(item)
@@ -208,11 +209,11 @@ class Receiver:
                 raise self._judge.classified(answer, 200, error)
             return
         self._compare_prompt(item)
-        self._received = await commit(slot.file(), request_id=answer.request_id, usage=None)
+        self._received = slot.file().commit(upstream_request_id=answer.request_id)
         timers = answer.timers
         timers.deadline = min(timers.deadline, timers.clock.monotonic() + USAGE_WAIT_S)
 
-    async def _end(self, response: dict[str, object], slot: Slot | None, answer: Answer) -> None:
+    def _end(self, response: dict[str, object], slot: Slot | None, answer: Answer) -> None:
         """Take the response itself, with its picture if `slot` is given."""
         usage = image_usage(response)
         if self._received is not None:
@@ -222,7 +223,7 @@ class Receiver:
         if slot is None or call is None:
             raise self._without_picture(answer, response)
         self._compare_prompt(call)
-        self._received = await commit(slot.file(), request_id=answer.request_id, usage=usage)
+        self._received = slot.file().commit(upstream_request_id=answer.request_id, usage=usage)
 
     def _partial(self, event: Mapping[str, object], slot: Slot) -> None:
         index = event.get("partial_image_index")

@@ -1,45 +1,27 @@
 """The spool file: a picture's bytes on disk while they arrive, hashed on the way.
 
-Owns the write order that makes crash recovery safe: `<path>.part` grows, is fsynced, renamed to
-`path`, and the folder is fsynced. A file at `path` is therefore always a complete answer.
+Owns the write order that makes crash recovery safe: `<path>.part` grows and is renamed to `path`
+when it is whole. A file at `path` is therefore a complete answer, whatever happens to the process.
+
+It is not fsynced here: the blob store does that to the same file a moment later, before anything is
+promised. A machine that loses power in between may find the file short; whoever takes over checks
+the picture as he would any other.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
-import os
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import ParamSpec, TypeVar
 
-from safelight.durable import fsync_folder
 from safelight.types import Received, Usage
-
-WorkP = ParamSpec("WorkP")
-ResultT = TypeVar("ResultT")
-
-
-async def uninterrupted(
-    work: Callable[WorkP, ResultT], *args: WorkP.args, **kwargs: WorkP.kwargs
-) -> ResultT:
-    """Run `work` in a thread; a cancelled caller waits for its end, so that files stand still."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # nobody else will look at it
-        raise
 
 
 class Spool:
     """Writes one picture. As a context manager it removes the part file unless committed.
 
-    Calls block (disk): callers in the event loop write small chunks and run `commit` in a thread.
+    Calls write to the system's cache and wait for no disk: the event loop makes them, in pieces.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,12 +41,9 @@ class Spool:
     def commit(
         self, *, upstream_request_id: str | None = None, usage: Usage | None = None
     ) -> Received:
-        """Make the bytes durable at `path` and describe them."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        """Give the whole answer its name, and describe it."""
         self._file.close()
         self._part.rename(self.path)
-        fsync_folder(self.path.parent)
         self._done = True
         return Received(
             path=self.path,
