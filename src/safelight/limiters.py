@@ -136,6 +136,8 @@ def keep_limiter(tx: Transaction, row: LimiterRow) -> None:
         "other_limits = excluded.other_limits, configured = excluded.configured, "
         "exhausted_until = excluded.exhausted_until, "
         "cooling_until = CASE WHEN limiter.cooling_until > excluded.cooling_until "
+        # What was written later than now is of before the wall clock was set back.
+        "AND limiter.changed_at <= excluded.changed_at "
         "THEN limiter.cooling_until ELSE excluded.cooling_until END, "
         "changed_at = excluded.changed_at",
         {

@@ -119,6 +119,25 @@ async def test_a_lesson_reaches_the_other_process_with_its_next_look(start: Star
     assert not two.pool.limiters["org"].changed
 
 
+async def test_a_cooling_is_no_longer_after_the_clock_was_set_back(start: Start) -> None:
+    """Neither where it is read after a restart, nor where a newer one is written over it."""
+    clock = ManualClock()
+    first = start(clock)
+    first.meet(FaultClass.THROTTLED, granted=7, retry_after_s=30)
+    await first.upkeep.share()
+    noted_s = first.wait_s
+    clock.jump(-7200)
+    second = start(clock, owner="second")
+    await second.upkeep.share()
+    assert second.wait_s <= noted_s
+    clock.advance(noted_s + 1)
+    second.meet(FaultClass.THROTTLED, granted=7, retry_after_s=40)
+    await second.upkeep.share()
+    row = await second.house.db.read(lambda tx: limiters.get_limiter(tx, "org"))
+    assert row is not None
+    assert clock.now_ms() < row.cooling_until <= clock.now_ms() + 60_000
+
+
 async def test_an_empty_wallet_is_known_to_all(start: Start) -> None:
     clock = ManualClock()
     one, two = start(clock, owner="one"), start(clock, owner="two")

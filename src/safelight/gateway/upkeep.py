@@ -134,11 +134,13 @@ def _row(name: str, learnt: Learnt, now_ms: int) -> limiters.LimiterRow:
 
 
 def _learnt(row: limiters.LimiterRow, now_ms: int) -> Learnt:
+    # Written later than now: the wall clock was set back, and these times with it.
+    at_ms = max(now_ms, row.changed_at)
     return Learnt(
         images_per_minute=row.images_per_minute,
         learnt=row.learnt,
         configured=row.configured,
-        cooling_s=max(0.0, (row.cooling_until - now_ms) / 1000),
-        exhausted_s=max(0.0, (row.exhausted_until - now_ms) / 1000),
+        cooling_s=max(0.0, (row.cooling_until - at_ms) / 1000),
+        exhausted_s=max(0.0, (row.exhausted_until - at_ms) / 1000),
         others=row.other_limits,
     )
