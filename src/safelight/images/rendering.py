@@ -23,6 +23,10 @@ from safelight.images.reading import Probe
 from safelight.images.structure import MAX_PIXELS, describe, probe
 from safelight.types import BlobRef, ImageFormat, PlanMethod, SizePlan
 
+# The cache of operations would keep files open and pictures in memory after their job, and
+# remembers what was read by a file's name.
+pyvips.cache_set_max(0)
+
 PNG_LEVEL = 1
 """Deflate level: 1 takes a sixth of the time of 6 on a 2048x1152 picture, for some more bytes."""
 DEFAULT_QUALITY = 90
@@ -49,8 +53,6 @@ def render(
         BadPicture: the source is damaged, or does not measure what the plan asked for.
         StorageError: the target cannot be written.
     """
-    # The cache of operations would keep files open and pictures in memory after their job.
-    pyvips.cache_set_max(0)
     found = judged(probe, source)
     _check_measures(found, plan)
     part = target.with_name(target.name + ".part")

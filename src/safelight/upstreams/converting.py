@@ -13,6 +13,10 @@ import pyvips
 from safelight.errors import FaultClass, UpstreamError
 from safelight.types import ImageFormat
 
+# The cache of operations would keep files open and pictures in memory after their job, and
+# remembers what was read by a file's name.
+pyvips.cache_set_max(0)
+
 # By name: libvips would also read formats that nobody has checked.
 _LOADERS: Final = {
     "png": pyvips.Image.pngload,

@@ -9,6 +9,9 @@ from typing import Any
 
 import pyvips
 
+# What was drawn once shall not be remembered: fonts may have been loaded since.
+pyvips.cache_set_max(0)
+
 Raster = Any
 """A `pyvips.Image`; the package has no types."""
 
