@@ -182,6 +182,19 @@ async def test_a_process_of_this_folder_is_judged_by_its_lock_whatever_the_beats
     mine.leave()
 
 
+async def test_who_leaves_without_the_database_is_dead_at_once_for_his_neighbours(
+    tmp_path: Path, any_db: Database
+) -> None:
+    """His row stays, and alone it would have him live for a lease: his unlocked file tells."""
+    mine, other = (Processes(tmp_path / "processes", name) for name in ("mine", "other"))
+    await other.beat(any_db)
+    await mine.beat(any_db)
+    other.leave()
+    assert not await any_db.read(lambda tx: mine.alive(tx, "other"))
+    assert mine.files.dead() == {"other"}
+    mine.leave()
+
+
 async def test_nobody_is_alive_without_a_name_or_a_row(replicas: list[Replica]) -> None:
     one = replicas[0]
     for name in ("", "never"):

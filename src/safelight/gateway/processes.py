@@ -66,6 +66,7 @@ class Processes:
         self._silent: Mapping[str, int] = {}
         self._asked_at = float("-inf")
         self._watched_s = 0.0
+        self._retired = False
 
     def alive(self, tx: Transaction, owner: str) -> bool:
         """Return whether a process may still be at work. Usable on any thread."""
@@ -92,12 +93,24 @@ class Processes:
         self._observe(await db.write(work), asked_at)
 
     async def retire(self, db: Database) -> None:
-        """Take this process's row away: others then need not wait for the end of its lease."""
+        """Take this process's row away: others then need not wait for the end of its lease.
+
+        Raises:
+            Unavailable: the database is away; the row stays.
+        """
         await db.write(lambda tx: heartbeats.remove(tx, self.owner))
+        self._retired = True
 
     def leave(self) -> None:
-        """Let go of the data folder; what this process left there may be taken over."""
-        self.files.leave()
+        """Let go of the data folder; what this process left there may be taken over.
+
+        With its row still there its file stays, too: unlocked it says that the process is dead,
+        where the row alone would have it live until the end of its lease.
+        """
+        if self._retired:
+            self.files.leave()
+        else:
+            self.files.die()
 
     def _observe(self, beats: Mapping[str, int], asked_at: float) -> None:
         """Note which counts stand still.
