@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight.bench.errors import BenchError
+from safelight.bench.litellm import LITELLM_QUIET
 from safelight.bench.orders import CHANNEL
 from safelight.bench.processes import (
     PYTHON,
@@ -103,18 +104,6 @@ http {{
     }}
 }}
 """
-_LITELLM_QUIET = {
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
-    "LITELLM_TELEMETRY": "False",
-    "LITELLM_MODE": "PRODUCTION",
-    "LITELLM_LOG": "ERROR",
-    "LITELLM_DONT_SHOW_FEEDBACK_BOX": "True",
-    "DISABLE_ADMIN_UI": "True",
-    "NO_DOCS": "True",
-    "NO_PROXY": "*",
-    "HF_HUB_OFFLINE": "1",
-}
 _PORTKEY_PROGRAM = Path("node_modules", "@portkey-ai", "gateway", "build", "start-server.js")
 
 
@@ -288,7 +277,7 @@ def _launch_litellm(upstream: int, port: int, folder: Path, places: Places) -> _
     return _Launch(
         command=(program, *place, "--num_workers", "1", "--telemetry", "False"),
         port=port,
-        env=_LITELLM_QUIET,
+        env=LITELLM_QUIET,
     )
 
 

@@ -5,8 +5,7 @@ Owns options and rendering; the measuring is `safelight.bench`.
 
 from __future__ import annotations
 
-import asyncio
-import signal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,7 @@ import typer
 
 from safelight.cli import bench_growth, bench_money, bench_pool, options, output
 from safelight.cli.errors import CliError, ExitCode
+from safelight.cli.measuring import measured
 from safelight.cli.picture import write_atomically
 from safelight.cli.table import Column
 
@@ -133,25 +133,14 @@ def _contenders(names: list[str] | None) -> tuple[str, ...]:
 
 
 def _run(plan: Plan) -> Report:
-    """Measure with progress on standard error; SIGTERM ends it as Ctrl-C does."""
     from safelight.bench.errors import BenchError  # noqa: PLC0415 - only when it is needed
     from safelight.bench.loop import new_event_loop  # noqa: PLC0415
     from safelight.bench.run import run  # noqa: PLC0415
 
-    async def main() -> Report:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        with output.err().status("starting") as status:
-            return await run(plan, status.update)
-
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        try:
-            return runner.run(main())
-        except BenchError as error:
-            raise CliError(f"nothing was measured: {error}") from error
-        except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
+    try:
+        return measured(partial(run, plan), new_event_loop)
+    except BenchError as error:
+        raise CliError(f"nothing was measured: {error}") from error
 
 
 def _keep(report: Report, out: Path | None, plots: Path | None) -> None:

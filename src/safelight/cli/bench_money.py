@@ -5,8 +5,7 @@ Owns options and rendering; the measuring is `safelight.bench.money`.
 
 from __future__ import annotations
 
-import asyncio
-import signal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +14,7 @@ import typer
 
 from safelight.cli import options, output
 from safelight.cli.errors import CliError, ExitCode
+from safelight.cli.measuring import measured
 from safelight.cli.picture import write_atomically
 from safelight.cli.table import Column
 
@@ -64,22 +64,10 @@ def money(
 
 
 def _run(plan: Plan) -> MoneyReport:
-    """Measure with progress on standard error; SIGTERM ends it as Ctrl-C does."""
     from safelight.bench.loop import new_event_loop  # noqa: PLC0415 - only when it is needed
     from safelight.bench.money import run  # noqa: PLC0415
 
-    async def main() -> MoneyReport:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        with output.err().status("starting") as status:
-            return await run(plan, status.update)
-
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        try:
-            return runner.run(main())
-        except asyncio.CancelledError:
-            raise KeyboardInterrupt from None
+    return measured(partial(run, plan), new_event_loop)
 
 
 def _print(report: MoneyReport) -> None:

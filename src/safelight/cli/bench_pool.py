@@ -5,8 +5,7 @@ Owns options and rendering; the playing is `safelight.bench.pool`.
 
 from __future__ import annotations
 
-import asyncio
-import signal
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +15,7 @@ import typer
 
 from safelight.cli import options, output
 from safelight.cli.errors import CliError, ExitCode
+from safelight.cli.measuring import measured
 from safelight.cli.picture import write_atomically
 from safelight.cli.table import Column
 
@@ -114,20 +114,9 @@ def _check_names(option: str, given: tuple[str, ...], known: tuple[str, ...]) ->
 
 
 def _run(plan: Plan) -> Report:
-    """Play with progress on standard error; SIGTERM ends it as Ctrl-C does."""
     from safelight.bench.pool.run import run  # noqa: PLC0415 - only when it is needed
 
-    async def main() -> Report:
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        with output.err().status("starting") as status:
-            return await run(plan, status.update)
-
-    try:
-        return asyncio.run(main())
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+    return measured(partial(run, plan))
 
 
 def _unplayed(result: ScenarioResult) -> bool:

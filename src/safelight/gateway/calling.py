@@ -142,8 +142,7 @@ class Calls:
         """Journal that an answer has come, and how far it is."""
 
         def work(tx: Transaction) -> None:
-            note = attempts.receive
-            note(
+            attempts.receive(
                 tx,
                 self._job.id,
                 answer.epoch,
@@ -161,21 +160,15 @@ class Calls:
     async def reject(self, answer: Answer, error: UpstreamError) -> None:
         """Journal that a bought answer cannot be delivered: it is waste."""
         self._log(error)
-
-        def work(tx: Transaction) -> None:
-            note_unless_journalled(tx, self._job.id, answer)
-            attempts.end(
-                tx,
-                self._job.id,
-                answer.epoch,
-                answer.k,
-                outcome=str(error.fault),
-                sold=error.sold,
-                code=error.code,
-                upstream_request_id=error.upstream_request_id,
-            )
-
-        await self._parts.write(work, job_id=self._job.id)
+        await self._close(
+            answer.epoch,
+            answer.k,
+            outcome=str(error.fault),
+            sold=error.sold,
+            code=error.code,
+            upstream_request_id=error.upstream_request_id,
+            answer=answer,
+        )
         answer.received.path.unlink(missing_ok=True)
 
     # --- before ----------------------------------------------------------------------------------
@@ -293,9 +286,12 @@ class Calls:
         sold: bool | None,
         code: str | None = None,
         upstream_request_id: str | None = None,
+        answer: Answer | None = None,
     ) -> None:
-        await self._parts.write(
-            lambda tx: attempts.end(
+        def end(tx: Transaction) -> None:
+            if answer is not None:
+                note_unless_journalled(tx, self._job.id, answer)
+            attempts.end(
                 tx,
                 self._job.id,
                 epoch,
@@ -304,9 +300,9 @@ class Calls:
                 code=code,
                 sold=sold,
                 upstream_request_id=upstream_request_id,
-            ),
-            job_id=self._job.id,
-        )
+            )
+
+        await self._parts.write(end, job_id=self._job.id)
 
     def _log(self, error: UpstreamError, lease: Lease | None = None) -> None:
         log.warning(

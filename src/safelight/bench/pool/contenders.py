@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight.bench.errors import BenchError
+from safelight.bench.litellm import LITELLM_QUIET
 from safelight.bench.pool.processes import Child, Time, ask, child, free_ports
 from safelight.bench.pool.scenarios import Scenario
 
@@ -32,18 +33,6 @@ _PRICE_MICROS = 30_000
 _CONNECT_S = 60.0
 """For a connection to the upstream: the wire is not scaled, so the default would be a moment."""
 _MASTER_KEY = "sk-bench"
-_LITELLM_QUIET = {
-    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
-    "LITELLM_TELEMETRY": "False",
-    "LITELLM_MODE": "PRODUCTION",
-    "LITELLM_LOG": "ERROR",
-    "LITELLM_DONT_SHOW_FEEDBACK_BOX": "True",
-    "DISABLE_ADMIN_UI": "True",
-    "NO_DOCS": "True",
-    "NO_PROXY": "*",
-    "HF_HUB_OFFLINE": "1",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +142,7 @@ async def litellm(
                     (*command, "--telemetry", "False"),
                     folder,
                     speaks=False,
-                    env=_clean(_LITELLM_QUIET),
+                    env=_clean(LITELLM_QUIET),
                     lag=lag,
                 )
             )
