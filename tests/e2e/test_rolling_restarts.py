@@ -46,13 +46,22 @@ def answer_status(url: str) -> tuple[int, str]:
         return error.code, error.headers.get("connection", "")
 
 
-def until_it_cannot_be_reached(url: str) -> str:
-    """Ask until there is no answer; return why."""
-    try:
-        while True:
+def until_it_cannot_be_reached(url: str) -> None:
+    """Ask until nobody listens any more.
+
+    A connection that stood in the kernel's queue as the listener closed is reset, not refused: it
+    came after the notice, and no process has seen it.
+    """
+    while True:
+        try:
             answer_status(url)
-    except urllib.error.URLError as error:
-        return str(error.reason)
+        except ConnectionResetError:
+            continue
+        except urllib.error.URLError as error:
+            if isinstance(error.reason, ConnectionRefusedError):
+                return
+            if not isinstance(error.reason, ConnectionResetError):
+                raise
 
 
 def test_a_leaving_process_tells_its_balancer_before_it_refuses_anything(tmp_path: Path) -> None:
@@ -75,7 +84,7 @@ def test_a_leaving_process_tells_its_balancer_before_it_refuses_anything(tmp_pat
             assert answer.status == 200
             assert answer.headers["connection"] == "close"
             assert json.load(answer)["data"][0]["b64_json"]
-        assert "refused" in until_it_cannot_be_reached(f"{gateway.url}/healthz")
+        until_it_cannot_be_reached(f"{gateway.url}/healthz")
         assert gateway.died() == 0
 
 
