@@ -17,7 +17,7 @@ MB = 1024 * 1024
 
 async def test_answers_are_written_in_large_pieces_while_there_is_room() -> None:
     """Beyond a third of the memory others go on in small ones, and nobody is held up."""
-    room = SendingRoom(24 * MB, patience_s=0)
+    room = SendingRoom(12 * MB, patience_s=0)
     async with AsyncExitStack() as answers:
         pieces = [await answers.enter_async_context(room.place(2 * MB)) for _ in range(4)]
         assert pieces == [CHUNK_BYTES] * 4

@@ -23,6 +23,7 @@ from safelight.gateway.orders import (
     Event,
     JobPage,
     Order,
+    Outlook,
     Queued,
     Standing,
     StatementPage,
@@ -75,6 +76,10 @@ class GatewayPort(Protocol):
 
     def quote(self, request: ImageRequest) -> Quote:
         """Return price and size plan."""
+        ...
+
+    async def outlook(self, request: ImageRequest) -> Outlook:
+        """Return how fast many requests like this one would be answered now."""
         ...
 
     async def submit(

@@ -20,6 +20,7 @@ from safelight.api.budget import ByteBudget
 from safelight.api.context import Services
 from safelight.api.problems import Headers, Problem, error_body, error_headers, wire_status
 from safelight.errors import InvalidValue, NotFound
+from safelight.storage import Chunk
 
 T = TypeVar("T")
 
@@ -173,7 +174,7 @@ class Exchange:
             {"type": "http.response.start", "status": status, "headers": [*headers, *always]}
         )
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: Chunk) -> None:
         """Send bytes of the body; waits for a slow reader.
 
         Raises:

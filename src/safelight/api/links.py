@@ -16,6 +16,7 @@ from safelight.api.origin import signed_url
 from safelight.api.problems import Headers
 from safelight.errors import InternalError, NotFound, RangeNotSatisfiable, StorageError
 from safelight.links import LinkInvalid, parse_path
+from safelight.storage import Chunk
 from safelight.types import MEDIA_TYPES, BlobRef, ImageRecord
 
 _IMAGE_ID = re.compile(r"(?:img_)?[0-9a-zA-Z]{1,64}")
@@ -152,7 +153,7 @@ async def _send(
             await exchange.finish()
 
 
-async def _first_chunk(exchange: Exchange, chunks: AsyncIterator[bytes], blob: BlobRef) -> bytes:
+async def _first_chunk(exchange: Exchange, chunks: AsyncIterator[Chunk], blob: BlobRef) -> Chunk:
     try:
         return await anext(chunks)
     except (StorageError, StopAsyncIteration) as error:

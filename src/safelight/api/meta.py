@@ -51,7 +51,12 @@ class SizeList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QuoteView(msgspec.Struct, frozen=True, kw_only=True):
-    """POST /v1/quote: prices per picture and in total; the plan in words and in pixels."""
+    """POST /v1/quote: prices per picture and in total; the plan in words and in pixels.
+
+    The last fields say how fast many such orders would be filled now; null is not bounded, or not
+    known. `images_per_minute` may begin, `burst` of them at once, no more than a minute's in
+    `window_s`; `at_once` may be in the making; `generation_s` is the median; `waiting` come first.
+    """
 
     object: str = "quote"
     model: str
@@ -64,6 +69,13 @@ class QuoteView(msgspec.Struct, frozen=True, kw_only=True):
     price: str
     total_micros: int
     total: str
+    serves: bool
+    images_per_minute: float | None
+    burst: int | None
+    window_s: float
+    at_once: int | None
+    generation_s: float | None
+    waiting: int
 
 
 async def models(exchange: Exchange) -> None:
@@ -117,6 +129,7 @@ async def quote(exchange: Exchange) -> None:
     services.gateway.check(request, given=frozenset(fields), stream=bool(body.stream))
     found = services.gateway.quote(request)
     plan = found.size_plan
+    outlook = await services.gateway.outlook(request)
     await exchange.respond_json(
         QuoteView(
             model=found.channel,
@@ -129,6 +142,7 @@ async def quote(exchange: Exchange) -> None:
             price=micros_to_dollars(found.price_micros),
             total_micros=found.total_micros,
             total=micros_to_dollars(found.total_micros),
+            **msgspec.structs.asdict(outlook),
         )
     )
 

@@ -15,7 +15,7 @@ import msgspec
 import pybase64
 
 from safelight.api.exchange import Exchange
-from safelight.storage import CHUNK_BYTES, BlobStore
+from safelight.storage import CHUNK_BYTES, BlobStore, Chunk
 from safelight.types import BlobRef
 
 Picture = BlobRef | Path
@@ -114,8 +114,8 @@ async def pieces_of(
             yield text
 
 
-async def _base64(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    rest = b""
+async def _base64(chunks: AsyncIterator[Chunk]) -> AsyncIterator[bytes]:
+    rest: Chunk = b""
     async for chunk in chunks:
         whole = rest + chunk if rest else chunk
         # Stores yield multiples of 3; a short read must not put padding into the middle.
@@ -127,7 +127,7 @@ async def _base64(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield pybase64.b64encode(rest)
 
 
-async def _file_chunks(path: Path, chunk_bytes: int) -> AsyncIterator[bytes]:
+async def _file_chunks(path: Path, chunk_bytes: int) -> AsyncIterator[Chunk]:
     file = await asyncio.to_thread(path.open, "rb")
     try:
         while chunk := await asyncio.to_thread(file.read, chunk_bytes):

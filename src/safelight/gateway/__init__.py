@@ -27,7 +27,7 @@ from safelight.gateway.draining import Draining
 from safelight.gateway.following import Following
 from safelight.gateway.forecast import Forecast
 from safelight.gateway.key_limits import KeyLimits
-from safelight.gateway.orders import Caller, Event, Order, Queued, Standing
+from safelight.gateway.orders import Caller, Event, Order, Outlook, Queued, Standing
 from safelight.gateway.parts import DATABASE_DAMAGED, Parts
 from safelight.gateway.processes import Processes
 from safelight.gateway.progress import Progress, Update
@@ -101,11 +101,9 @@ class Gateway(Reading):
         self._max_file_bytes = max_file_bytes
         self._watch = Watch(parts.spool.clear)
         self._following = Following(parts.db, self._watch)
+        self._forecast = Forecast(parts.pool, parts.clock)
         self._progress = Progress(
-            parts.db,
-            parts.clock,
-            self._watch,
-            finish_at=Forecast(parts.pool, parts.clock).finish_at,
+            parts.db, parts.clock, self._watch, finish_at=self._forecast.finish_at
         )
         self._turns = Turns(parts.pool, parts.clock)
         self._room = Room(max_in_flight)
@@ -172,6 +170,12 @@ class Gateway(Reading):
     def quote(self, request: ImageRequest) -> Quote:
         """Return price and size plan of a request that `check` accepts."""
         return self._parts.channels.quote(request)
+
+    async def outlook(self, request: ImageRequest) -> Outlook:
+        """Return how fast many requests like this one would be answered now."""
+        waiting = self._turns.waiting + await self._progress.queued(request.channel)
+        canvas = self.quote(request).size_plan.canvas
+        return self._forecast.outlook(request, canvas, waiting=waiting)
 
     async def stage_input(self, path: Path, *, param: str) -> BlobRef:
         """Check a caller's picture and keep it, so that its job survives a crash.

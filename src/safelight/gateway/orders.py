@@ -122,6 +122,28 @@ class Standing(msgspec.Struct, frozen=True):
     finish_at: int | None = None
 
 
+class Outlook(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast pictures of one kind would be made now, as far as one can tell.
+
+    Args:
+        serves: whether an account can make them now.
+        images_per_minute: that may begin, by the limits of the accounts; None: no limit is known.
+        burst: how many of them may begin at once, before they are spaced; None: all.
+        window_s: in how many seconds at most a minute's images begin.
+        at_once: how many may be in the making; None: not bounded.
+        generation_s: how long half of the pictures take at most; None: not measured yet.
+        waiting: jobs that come first.
+    """
+
+    serves: bool = False
+    images_per_minute: float | None = None
+    burst: int | None = None
+    window_s: float = 60.0
+    at_once: int | None = None
+    generation_s: float | None = None
+    waiting: int = 0
+
+
 class JobPage(msgspec.Struct, frozen=True):
     """Some of a customer's jobs, and whether more follow."""
 

@@ -244,6 +244,10 @@ class Progress:
             for job in found
         }
 
+    async def queued(self, channel: str) -> int:
+        """Return how many jobs of a channel wait for a process."""
+        return (await self._line()).lengths.get(channel, 0)
+
     async def _line(self) -> Line:
         async with self._counting:
             now = self._clock.monotonic()

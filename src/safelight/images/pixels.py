@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from safelight.errors import InvalidImage
 from safelight.images.reading import Probe
-from safelight.images.structure import check_input, describe, probe, verify
+from safelight.images.structure import check_input, describe, probe, verify, verify_open
 from safelight.types import BlobRef, ImageFormat, PlanMethod, SizePlan
 
 T = TypeVar("T")
@@ -54,13 +54,13 @@ class Proof:
     def __init__(self) -> None:
         self.found: Probe | None = None
 
-    def __call__(self, path: Path) -> bool:
-        """Read the file to its end; True if no byte can have changed unseen.
+    def __call__(self, descriptor: int) -> bool:
+        """Read the open file to its end; True if no byte can have changed unseen.
 
         Raises:
             BadPicture: it is no whole, still PNG, JPEG or WebP.
         """
-        self.found = judged(verify, path)
+        self.found = judged(verify_open, descriptor)
         return self.found.format == "png"
 
 
@@ -156,14 +156,14 @@ class PixelWorker:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
-def judged(check: Callable[[Path], Probe], path: Path) -> Probe:
+def judged(check: Callable[[T], Probe], file: T) -> Probe:
     """Return what a check finds in an answered picture.
 
     Raises:
         BadPicture: the picture is at fault, as a caller's would be.
     """
     try:
-        return check(path)
+        return check(file)
     except InvalidImage as error:
         raise BadPicture(error.message) from error
 

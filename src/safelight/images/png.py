@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from safelight.images.reading import MAX_PARTS, SLICE_BYTES, Probe, Reader, animated, damaged
+from safelight.images.reading import MAX_PARTS, Probe, Reader, animated, damaged
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -97,11 +97,11 @@ def _unchecked(reader: Reader, length: int) -> bytes:
 
 
 def _checked(reader: Reader, kind: bytes, length: int) -> bytes:
-    first = reader.take(min(length, SLICE_BYTES))
-    crc = reader.crc32(length - len(first), zlib.crc32(first, zlib.crc32(kind)))
+    head = reader.take(min(length, _HEAD_BYTES))
+    crc = reader.crc32(length - len(head), zlib.crc32(head, zlib.crc32(kind)))
     if crc != int.from_bytes(reader.take(4)):
         raise damaged(f"the checksum of its {kind.decode()} chunk is wrong")
-    return first[:_HEAD_BYTES]
+    return head
 
 
 def _header(chunk: _Chunk) -> _Header:

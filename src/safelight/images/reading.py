@@ -5,17 +5,17 @@ Owns `Probe` and the reader that the format modules share; knows no format.
 
 from __future__ import annotations
 
-import os
 import zlib
-from typing import BinaryIO
+from collections.abc import Iterator
 
 import msgspec
 
 from safelight.errors import InvalidImage
 from safelight.types import ImageFormat
+from safelight.windows import WINDOW_BYTES, Window
 
 SLICE_BYTES = 256 * 1024
-"""How much is in memory at once; large enough that zlib and hashlib release the GIL."""
+"""What is taken at once where a format has no lengths."""
 
 MAX_PARTS = 65_536
 """Most chunks, segments or scans of one file: real pictures of 50 MB stay far below, and a file
@@ -37,11 +37,16 @@ class Probe(msgspec.Struct, frozen=True):
 
 
 class Reader:
-    """A file from front to back; every wish beyond its end is `InvalidImage`."""
+    """An open file from front to back; every wish beyond its end is `InvalidImage`.
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.size = os.fstat(file.fileno()).st_size
+    Args:
+        descriptor: open for reading; stays open.
+        most: bytes that are in memory at once.
+    """
+
+    def __init__(self, descriptor: int, most: int = WINDOW_BYTES) -> None:
+        self._window = Window(descriptor, most)
+        self.size = self._window.size
         self.position = 0
 
     @property
@@ -52,11 +57,11 @@ class Reader:
     def take(self, count: int) -> bytes:
         """Return the next `count` bytes."""
         self._need(count)
-        data = self._file.read(count)
-        if len(data) != count:  # somebody shortened the file meanwhile
-            raise truncated()
-        self.position += count
-        return data
+        part = self._window.at(self.position)
+        if len(part) >= count:
+            self.position += count
+            return bytes(part[:count])
+        return b"".join([bytes(part) for part in self._parts(count)])
 
     def take_slice(self) -> bytes:
         """Return the next bytes, at most SLICE_BYTES, at least one."""
@@ -65,18 +70,25 @@ class Reader:
     def skip(self, count: int) -> None:
         """Step over `count` bytes without reading them; negative steps back."""
         self._need(count)
-        self._file.seek(count, os.SEEK_CUR)
         self.position += count
 
     def crc32(self, count: int, start: int = 0) -> int:
         """Read `count` bytes and return their CRC-32, continuing from `start`."""
         self._need(count)
         value = start
-        while count:
-            data = self.take(min(SLICE_BYTES, count))
-            value = zlib.crc32(data, value)
-            count -= len(data)
+        for part in self._parts(count):
+            value = zlib.crc32(part, value)
         return value
+
+    def _parts(self, count: int) -> Iterator[memoryview]:
+        """Yield the next `count` bytes; each part is overwritten by the next."""
+        while count:
+            part = self._window.at(self.position)[:count]
+            if not part:  # somebody shortened the file meanwhile
+                raise truncated()
+            self.position += len(part)
+            count -= len(part)
+            yield part
 
     def _need(self, count: int) -> None:
         if count > self.left:

@@ -11,13 +11,15 @@ from types import ModuleType
 
 from safelight.errors import InvalidImage
 from safelight.images import jpeg, png, webp
-from safelight.images.reading import SLICE_BYTES, Probe, Reader
+from safelight.images.reading import Probe, Reader
 from safelight.types import BlobRef
 
 MAX_SIDE = 8192
 """Longest side of an input, pixels (failure catalogue, C14)."""
 MAX_PIXELS = 50_000_000
 """Most pixels of an input (failure catalogue, C14)."""
+HEADER_BYTES = 8192
+"""How much is read at once of what only its header is wanted of."""
 
 
 def probe(path: Path) -> Probe:
@@ -27,8 +29,8 @@ def probe(path: Path) -> Probe:
         InvalidImage: the file is no PNG, JPEG or WebP, or its header is broken.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
-        reader = Reader(file)
+    with path.open("rb", buffering=0) as file:
+        reader = Reader(file.fileno(), HEADER_BYTES)
         found: Probe = _format(reader).probe(reader)
         return found
 
@@ -43,10 +45,20 @@ def verify(path: Path) -> Probe:
         InvalidImage: the file is no PNG, JPEG or WebP, is damaged, cut off or animated.
         OSError: the file cannot be read.
     """
-    with path.open("rb", buffering=SLICE_BYTES) as file:
-        reader = Reader(file)
-        found: Probe = _format(reader).verify(reader)
-        return found
+    with path.open("rb", buffering=0) as file:
+        return verify_open(file.fileno())
+
+
+def verify_open(descriptor: int) -> Probe:
+    """Walk the whole structure of an open file; see `verify`.
+
+    Raises:
+        InvalidImage: the file is no PNG, JPEG or WebP, is damaged, cut off or animated.
+        OSError: the file cannot be read.
+    """
+    reader = Reader(descriptor)
+    found: Probe = _format(reader).verify(reader)
+    return found
 
 
 def check_input(path: Path, *, max_bytes: int, param: str) -> Probe:

@@ -13,21 +13,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import secrets
 import shutil
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from safelight.durable import fsync_folder, make_folder
 from safelight.errors import StorageError, storage_code
-from safelight.storage import CHUNK_BYTES, Proof, StoredBlob
+from safelight.storage import CHUNK_BYTES, Chunk, Proof, StoredBlob
+from safelight.windows import digest_of, from_disk
 
 T = TypeVar("T")
 
@@ -37,8 +39,12 @@ SMALL_BYTES = 64 * 1024
 OWNER_FILE = "owner"
 """Says which installation the blobs belong to; `claim` makes it."""
 _THREADS = 8
+_READERS = 2
+"""Threads that read back at a time: many wait for the disk, but who checks needs the interpreter
+between any two reads, and each more that wants it wakes all the others."""
 _LEFTOVER_S = 24 * 3600
 """A temporary file that nobody touched for a day belongs to a process that died."""
+_UNREAD_MAX = 1024
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS)
@@ -61,9 +67,12 @@ class DiskStore:
         self._root = root
         self._temporary = root / "tmp"
         self._linked_in: set[Path] = set()
+        self._unread: OrderedDict[str, None] = OrderedDict()
+        """The blobs kept last that nobody has read yet."""
         self._durable = bytearray(0x10000)
         """Of each folder `ab/cd`: whether this process has made the folders above it durable."""
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="disk")
+        self._reading_back = threading.BoundedSemaphore(_READERS)
         self._remove_leftovers()
 
     def __repr__(self) -> str:
@@ -81,6 +90,9 @@ class DiskStore:
             Exception: whatever `proof` raises.
         """
         await self._run(partial(self._put, source, digest, given, proof))
+        self._unread[digest] = None
+        if len(self._unread) > _UNREAD_MAX:
+            self._unread.popitem(last=False)
 
     async def read(
         self,
@@ -89,7 +101,7 @@ class DiskStore:
         start: int = 0,
         length: int | None = None,
         chunk_bytes: int = CHUNK_BYTES,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncIterator[Chunk]:
         """Yield the blob's bytes in chunks of at most `chunk_bytes`, from `start`.
 
         Raises:
@@ -102,15 +114,24 @@ class DiskStore:
             # Written a moment ago, as a rule: a visit to a thread would cost more than the read.
             yield self._read_small(digest, start, length)
             return
-        file = await self._run(partial(self._open, digest, start))
-        with file:
+        descriptor = await self._run(partial(self._open, digest))
+        try:
             while length is None or length > 0:
                 count = chunk_bytes if length is None else min(chunk_bytes, length)
-                data = await self._run(partial(_read, file, count))
+                data: Chunk | None = _read_cached(descriptor, count, start)
+                if data is None:
+                    data = await self._run(partial(_read, descriptor, count, start))
                 if not data:
-                    return
+                    break
+                start += len(data)
                 length = None if length is None else length - len(data)
                 yield data
+            if digest in self._unread and start >= os.fstat(descriptor).st_size:
+                self._let_go(descriptor, digest)
+        finally:
+            # A read that nobody waits for any more takes nothing from whoever gets the number next:
+            # it has an offset of its own, and its bytes go nowhere.
+            os.close(descriptor)
 
     async def local_path(self, digest: str) -> Path:
         """Return the blob's own file, to read only.
@@ -215,10 +236,10 @@ class DiskStore:
         path = self._path(digest)
         with translated(f"keep blob {digest}"):
             if given:
-                _read_back(source, digest, proof)
+                self._read_back(source, digest, proof)
             elif proof is not None:
-                proof(source)
-            if not (path.is_file() and _digest_on_disk(path) == digest):
+                from_disk(source, proof)
+            if not (path.is_file() and from_disk(path, digest_of) == digest):
                 self._make_folders(path)
                 self._place(source, path, digest, given=given)
             self._make_name_durable(path)
@@ -233,10 +254,30 @@ class DiskStore:
         try:
             if not (given and _linked(source, part)):
                 _copy(source, part)
-                _read_back(part, digest, None)
+                self._read_back(part, digest, None)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+    def _read_back(self, path: Path, digest: str, proof: Proof | None) -> None:
+        """Make a file's bytes durable and read-only, and prove them by what the disk gives back.
+
+        Raises:
+            StorageError: they have another digest.
+        """
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # A link shares these bytes with the source's name: no more writing, by anybody.
+            os.fchmod(descriptor, 0o400)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        with self._reading_back:
+            if proof is not None and from_disk(path, proof):
+                return
+            found = from_disk(path, digest_of)
+        if found != digest:
+            raise StorageError(f"The bytes read back as {found}, not as {digest}.")
 
     def _make_name_durable(self, path: Path) -> None:
         """Fsync the folders of a new name; those above it once in the life of this process.
@@ -304,11 +345,20 @@ class DiskStore:
             finally:
                 os.close(descriptor)
 
-    def _open(self, digest: str, start: int) -> BinaryIO:
+    def _let_go(self, descriptor: int, digest: str) -> None:
+        """Give the memory of a picture back that was kept and then read to its end, once.
+
+        Most are never asked for again. Their pages would fill the machine's memory, and each new
+        picture would need fresh ones, which cost several times as much as pages used a moment ago.
+        Who is read once more stays in the page cache like any file.
+        """
+        self._unread.pop(digest, None)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def _open(self, digest: str) -> int:
         with translated(f"read blob {digest}"):
-            file = self._path(digest).open("rb")
-            file.seek(start)
-            return file
+            return os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC)
 
     def _free_bytes(self) -> int:
         return free_bytes_at(self._root)
@@ -360,27 +410,6 @@ def _listed(folder: Path) -> list[StoredBlob]:
     return found
 
 
-def _read_back(path: Path, digest: str, proof: Proof | None) -> None:
-    """Make a file's bytes durable and read-only, and prove them by what the disk gives back.
-
-    Raises:
-        StorageError: they have another digest.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        # A link shares these bytes with the source's name: no more writing, by anybody.
-        os.fchmod(descriptor, 0o400)
-        os.fsync(descriptor)
-        _forget_cached(descriptor)
-    finally:
-        os.close(descriptor)
-    if proof is not None and proof(path):
-        return
-    found = _digest_on_disk(path)
-    if found != digest:
-        raise StorageError(f"The bytes read back as {found}, not as {digest}.")
-
-
 def _linked(source: Path, target: Path) -> bool:
     """Give a file a second name; False where the file system does not."""
     try:
@@ -418,21 +447,25 @@ def _copy_in_kernel(source: int, target: int) -> bool:
         copied += count
 
 
-def _forget_cached(descriptor: int) -> None:
-    """Drop a file's clean pages: what is read back should come from the disk, not from memory."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _digest_on_disk(path: Path) -> str:
-    with path.open("rb") as file:
-        _forget_cached(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read(file: BinaryIO, count: int) -> bytes:
+def _read(descriptor: int, count: int, offset: int) -> bytes:
     with translated("read a blob"):
-        return file.read(count)
+        return os.pread(descriptor, count, offset)
+
+
+def _read_cached(descriptor: int, count: int, offset: int) -> bytearray | None:
+    """Return what the page cache has of these bytes; None where the disk would have to be asked.
+
+    A picture that is answered was written a moment ago: then a visit to a thread would cost more
+    than the read (preadv2(2), RWF_NOWAIT).
+    """
+    if not hasattr(os, "RWF_NOWAIT"):
+        return None
+    data = bytearray(count)
+    try:
+        whole = os.preadv(descriptor, [data], offset, os.RWF_NOWAIT) == count
+    except OSError:  # not cached, or the file system cannot tell: the thread will see
+        return None
+    return data if whole else None
 
 
 @contextlib.contextmanager

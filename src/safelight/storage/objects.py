@@ -70,7 +70,7 @@ class ObjectStore:
         """
         key = _key(digest)
         if proof is not None:
-            await asyncio.to_thread(proof, source)
+            await asyncio.to_thread(_proven, source, proof)
         size, found, media_type = await asyncio.to_thread(_look_at, source, digest)
         if found != digest:
             raise StorageError(f"The bytes read back as {found}, not as {digest}.")
@@ -215,6 +215,11 @@ def _key(digest: str) -> str:
 
 def _missing(digest: str) -> StorageError:
     return StorageError(f"There is no blob {digest}.")
+
+
+def _proven(source: Path, proof: Proof) -> None:
+    with source.open("rb", buffering=0) as file:
+        proof(file.fileno())
 
 
 def _look_at(source: Path, digest: str) -> tuple[int, str, str]:

@@ -113,6 +113,7 @@ class Answer:
         self.request_id = response.headers.get("x-request-id")
         self.timers = timers
         self._response = response
+        self._chunked = response.content_length is None
         connection = response.connection
         self._flow = lane.flow(connection and connection.transport, response.content_length)
         self._rate = RateFloor()
@@ -184,7 +185,7 @@ class Answer:
         self._flow.begin()
         try:
             async with asyncio.timeout(timers.left(until)):
-                data = await self._response.content.readany()
+                data = await self._next_bytes()
         except TimeoutError:
             if flowing:
                 raise stalled() from None
@@ -198,6 +199,17 @@ class Answer:
             raise too_large()
         if flowing and self._rate.too_slow(timers.clock.monotonic(), len(data)):
             raise stalled()
+        return data
+
+    async def _next_bytes(self) -> bytes:
+        """Return the next bytes of the body, as they came from the socket where that is known.
+
+        aiohttp joins what has come, which copies a picture once more, but for a read by chunks. In
+        HTTP's own chunks ("transfer-encoding") that would be many small ones.
+        """
+        if self._chunked:
+            return await self._response.content.readany()
+        data, _ = await self._response.content.readchunk()
         return data
 
     def _make_unpacker(self) -> _Unpacker | None:

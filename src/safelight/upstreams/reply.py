@@ -53,6 +53,7 @@ IMAGES_PLACES: Final[Places] = {
 """OpenAI images API: `data[]` of a reply, and `b64_json` at the top of a stream event."""
 
 _DEPTH_MAX: Final = 64
+_PADDING: Final = ord("=")
 _DATA_PREFIX_MAX: Final = 128
 
 _SPACE = b" \t\r\n\xef\xbb\xbf"  # whitespace and a byte-order mark before the document
@@ -104,12 +105,19 @@ class Base64Stream:
         """
         if self._head is not None:
             text = self._after_prefix(text)
+        begin = 0
         if self._rest:
-            text = self._rest + text
-        whole = len(text) - len(text) % 4
-        self._rest = text[whole:]
-        if whole:
-            self._decode(text[:whole] if self._rest else text)
+            # Only the group over the seam is put together: the text is long, and copies cost.
+            begin = min(len(text), 4 - len(self._rest))
+            self._rest += text[:begin]
+            if len(self._rest) < 4:
+                return
+            group, self._rest = self._rest, b""
+            self._decode(group)
+        end = len(text) - (len(text) - begin) % 4
+        self._rest = text[end:]
+        if end > begin:
+            self._decode(memoryview(text)[begin:end])
 
     def finish(self) -> None:
         """Take the end of the text.
@@ -142,14 +150,14 @@ class Base64Stream:
         self._head = None
         return head[comma + 1 :]
 
-    def _decode(self, groups: bytes) -> None:
+    def _decode(self, groups: bytes | memoryview) -> None:
         if self._ended:
             raise ReplyError(ReplyFault.BAD_BASE64, "base64 that goes on after its padding")
         try:
             data = pybase64.b64decode(groups, validate=True)
         except binascii.Error as error:
             raise ReplyError(ReplyFault.BAD_BASE64, "not base64") from error
-        self._ended = groups.endswith(b"=")
+        self._ended = groups[-1] == _PADDING
         self.bytes_out += len(data)
         self._sink(data)
 

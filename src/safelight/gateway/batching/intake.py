@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 import msgspec
 
 from safelight.batches import LineFault
+from safelight.storage import Chunk
 
 CUSTOM_ID_MAX = 512
 FAULTS_MAX = 100
@@ -46,7 +47,7 @@ class _Body(msgspec.Struct, frozen=True):
     model: str | msgspec.UnsetType = msgspec.UNSET
 
 
-async def lines_of(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncGenerator[Found, None]:
+async def lines_of(chunks: AsyncIterator[Chunk], max_bytes: int) -> AsyncGenerator[Found, None]:
     """Yield the lines of a file that are not blank.
 
     Args:
@@ -58,7 +59,7 @@ async def lines_of(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncGenerat
     async for chunk in chunks:
         at = 0
         while (end := chunk.find(b"\n", at)) >= 0:
-            found = _found(line, start, length + end - at, held, chunk[at:end], max_bytes)
+            found = _found(line, start, length + end - at, held, bytes(chunk[at:end]), max_bytes)
             if found is not None:
                 yield found
             start += length + end - at + 1
