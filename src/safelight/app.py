@@ -36,6 +36,7 @@ from safelight.db.sqlite_trouble import OnDamage
 from safelight.durable import make_folder
 from safelight.engine import Engine, Handler, Queue, connecting
 from safelight.engine.durable import DurableEngine
+from safelight.entropy import ENTROPY
 from safelight.errors import ConfigError, Unavailable
 from safelight.gateway import Gateway
 from safelight.gateway.background import Background
@@ -91,7 +92,7 @@ class App:
 
     def __init__(self, config: Config, clock: Clock, *, rng: random.Random | None = None) -> None:
         data = config.data_dir
-        rng = rng or random.SystemRandom()
+        rng = rng or ENTROPY
         self.config = config
         self.clock = clock
         # Before anything is opened: a wrong option is the operator's to mend, nothing is to close.

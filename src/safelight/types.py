@@ -127,6 +127,11 @@ class SizePlan(msgspec.Struct, frozen=True, omit_defaults=True):
         """True when the delivered file must measure width x height."""
         return self.method in (PlanMethod.NATIVE, PlanMethod.CROP, PlanMethod.RESAMPLE)
 
+    @property
+    def remakes(self) -> bool:
+        """True when the delivered pixels are made here from the upstream's."""
+        return self.method in (PlanMethod.CROP, PlanMethod.RESAMPLE)
+
     def describe(self) -> str:
         """Return the plan in words: `native`, `crop from 1824x1024`, ..."""
         match self.method:

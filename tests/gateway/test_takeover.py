@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from safelight.clock import ManualClock
 from safelight.db import Transaction
 from safelight.errors import DeadlineExceeded, ShuttingDown
 from safelight.gateway.orders import JobEnded, Order
+from safelight.storage import Proof
+from safelight.storage.disk import DiskStore
 from safelight.types import JobState, Received
 from safelight.upstreams.spool import Spool
 
@@ -357,3 +360,43 @@ async def test_an_attempt_left_open_by_a_job_that_ended_is_unknown_waste_and_is_
 async def outcome_of(house: House, job_id: str, *, k: int) -> str | None:
     made = await house.db.read(lambda tx: attempts.of_jobs(tx, [job_id]))
     return next(one.outcome for one in made[job_id] if one.k == k)
+
+
+class HeldStore(DiskStore):
+    """A store that keeps nothing before it is let."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked = asyncio.Event()
+        self.let = asyncio.Event()
+
+    async def put(
+        self, source: Path, digest: str, *, given: bool = False, proof: Proof | None = None
+    ) -> None:
+        self.asked.set()
+        await self.let.wait()
+        await super().put(source, digest, given=given, proof=proof)
+
+
+async def test_who_comes_back_after_a_takeover_and_finds_his_answer_gone_leaves_quietly(
+    two: tuple[House, House], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever ended the job removed what was bought for it; that is no fault of this process."""
+    store = HeldStore(tmp_path / "blobs")
+    late = await House(tmp_path, owner="late", store=store).open()
+    order = await late.submit()
+    await store.asked.wait()
+    (job,) = order.jobs
+    assert await two[0].db.write(lambda tx: jobs.take_over(tx, job, dead="late", owner="one"))
+    late.parts.spool.answer(job.id, 1, 1).unlink()
+    with caplog.at_level(logging.INFO, "safelight.gateway"):
+        store.let.set()
+        await late.gateway.drain(5)
+    said = [record.getMessage() for record in caplog.records]
+    assert "job is no longer ours" in said
+    assert "job failed inside the gateway" not in said
+    await late.close()
+    await killed(two[0])
+    await two[1].look()
+    (done,) = await two[1].gateway.wait(order)
+    assert done.state is JobState.COMPLETED

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from safelight.errors import StorageError
 from safelight.storage import CHUNK_BYTES, Proof, StoredBlob
+from safelight.storage.disk import translated
 from simulation.lives import nevermore
 from simulation.weather import Weather
 
@@ -62,9 +64,10 @@ class SimulatedStore:
         await asyncio.sleep(self._rng.uniform(1, 20) if slow else self._rng.uniform(0.001, 0.02))
         if self._weather.lasts("store-failing"):
             raise StorageError("No access.")
-        if proof is not None:
-            proof(source)
-        data = source.read_bytes()
+        with translated("keep a blob"), source.open("rb", buffering=0) as file:
+            if proof is not None:
+                proof(file.fileno())
+            data = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
         read_back = data[:-1] if self._weather.strikes("misread-blob") else data
         found = hashlib.sha256(read_back).hexdigest()
         if found != digest:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import logging
 import math
 import random
@@ -79,6 +80,9 @@ def simulate(seed: int, jobs: int = JOBS, *, show: bool = False) -> Report:
         trace.closed = True
         with listening(trace, set()):
             _bury(loop, world)
+            del world
+            loop.close()
+            gc.collect()  # or the remains say something in the midst of the next seed
         return report
     finally:
         loop.close()

@@ -7,7 +7,6 @@ that every answer has. Knows nothing of images.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from safelight.api.budget import ByteBudget
 from safelight.api.context import Services
 from safelight.api.problems import Headers, Problem, error_body, error_headers, wire_status
+from safelight.entropy import ENTROPY
 from safelight.errors import InvalidValue, NotFound
 from safelight.storage import Chunk
 
@@ -42,7 +42,7 @@ class Exchange:
         self.scope = scope
         self.services = services
         self.budget = budget
-        self.request_id = f"req_{secrets.token_hex(16)}"
+        self.request_id = f"req_{ENTROPY.token_hex(16)}"
         self.started = False
         self._receive = receive
         self._send = send

@@ -7,7 +7,6 @@ memory. Which fields surround the picture is the callers' business.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import msgspec
 import pybase64
 
 from safelight.api.exchange import Exchange
+from safelight.entropy import ENTROPY
 from safelight.storage import CHUNK_BYTES, BlobStore, Chunk
 from safelight.types import BlobRef
 
@@ -34,7 +34,7 @@ class Weaver:
 
     def place(self, picture: Picture) -> str:
         """Return the string that stands for the picture's base64."""
-        mark = secrets.token_hex(16)
+        mark = ENTROPY.token_hex(16)
         self._pictures[mark.encode()] = picture
         return mark
 

@@ -21,7 +21,7 @@ from safelight.gateway.parts import UNTIL_CANCELLED, Parts
 from safelight.gateway.turns import Turns
 from safelight.pool import Lease
 from safelight.pool.limiter import IMAGES, INPUT_IMAGES, REQUESTS
-from safelight.types import Job, Operation, PlanMethod, Received, Stage, UpstreamCall
+from safelight.types import Job, Operation, Received, Stage, UpstreamCall
 
 log = logging.getLogger("safelight.gateway")
 
@@ -108,7 +108,7 @@ class Calls:
             received = await parts.upstreams[account.upstream].generate(
                 account,
                 call,
-                spool=parts.spool.answer(job.id, job.epoch, k),
+                spool=parts.spool.answer(job.id, job.epoch, k, partials=call.partial_images > 0),
                 deadline=deadline,
                 on_partial=self._on_partial if call.partial_images else None,
             )
@@ -228,7 +228,7 @@ class Calls:
         request, plan = self._job.request, self._job.size_plan
         storage = self._parts.storage
         # Where the pixels are remade here, a lossy canvas would be lossy twice.
-        remade = plan.method in (PlanMethod.CROP, PlanMethod.RESAMPLE)
+        remade = plan.remakes
         return UpstreamCall(
             job_id=self._job.id,
             n=self._job.n,

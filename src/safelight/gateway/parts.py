@@ -16,6 +16,7 @@ from safelight.clock import Clock
 from safelight.config import RetentionConfig, WebhooksConfig
 from safelight.costs import MarginWatch
 from safelight.db import Database, Transaction
+from safelight.entropy import ENTROPY
 from safelight.errors import ShuttingDown, Unavailable
 from safelight.gateway.input_marks import InputMarks
 from safelight.gateway.refusals import Refusals
@@ -51,7 +52,7 @@ class Parts:
     clock: Clock
     margins: MarginWatch
     refusals: Refusals
-    rng: random.Random = field(default_factory=random.SystemRandom)
+    rng: random.Random = ENTROPY
     """Where ids and pauses come from; a simulation gives one with a seed."""
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     """How long pictures are kept."""

@@ -47,6 +47,10 @@ log = logging.getLogger("safelight.gateway")
 STORE_RETRIES = 3
 
 
+class _OtherFormat(Exception):
+    """A whole picture came in another format than was ordered."""
+
+
 class Run:
     """One run of one job by this process.
 
@@ -227,17 +231,11 @@ class Run:
             UpstreamError: BAD_OUTPUT; the answer is no picture of the size asked for.
             Failed: the picture is good but cannot be kept.
         """
-        job, parts, path = self._job, self._parts, answer.received.path
         try:
-            head = images.glance(path)
-            if images.needs_pixels(head, job.size_plan, job.request.output_format):
-                return await self._remake(answer)
-            self._check_pixels(head)
-            if answer.lease is None:
-                # Of an earlier process: if the machine lost power, the disk may never have had it.
-                await parts.pixels.decode(path)
-            proof = images.Proof()
-            await self._store(path, answer.received.digest, proof)
+            return await self._keep(answer) or await self._remake(answer)
+        except FileNotFoundError:
+            await self._assert_ours()
+            raise
         except images.BadPicture as error:
             raise UpstreamError(
                 FaultClass.BAD_OUTPUT,
@@ -245,10 +243,31 @@ class Run:
                 "The upstream's picture is damaged.",
                 sold=True,
             ) from error
-        found = proof.found or head
+
+    async def _keep(self, answer: Answer) -> BlobRef | None:
+        """Verify and store an answer as it came; None: it has to be remade.
+
+        Raises:
+            UpstreamError: BAD_OUTPUT.
+            images.BadPicture: the answer is no whole picture.
+            Failed: the picture cannot be kept.
+        """
+        if self._job.size_plan.remakes:
+            return None
+        received = answer.received
+        if answer.lease is None:
+            # Of an earlier process: if the machine lost power, the disk may never have had it.
+            await self._parts.pixels.decode(received.path)
+        proof = images.Proof(self._check_kept)
+        try:
+            await self._store(received.path, received.digest, proof)
+        except _OtherFormat:
+            return None
+        found = proof.found
+        assert found is not None  # a store that keeps a given source has called its proof
         return BlobRef(
-            answer.received.digest,
-            answer.received.bytes,
+            received.digest,
+            received.bytes,
             found.format,
             found.width,
             found.height,
@@ -281,6 +300,12 @@ class Run:
         await self._store(remade, blob.digest)
         return blob
 
+    def _check_kept(self, found: images.Probe) -> None:
+        """Refuse a picture that cannot be delivered as it came; called in a thread."""
+        if found.format != self._job.request.output_format:
+            raise _OtherFormat
+        self._check_pixels(found)
+
     def _check_pixels(self, found: images.Probe) -> None:
         plan, measures = self._job.size_plan, (found.width, found.height)
         if plan.exact and measures != (plan.canvas_width, plan.canvas_height):
@@ -302,6 +327,8 @@ class Run:
                 return await self._parts.storage.put(source, digest, given=True, proof=proof)
             except StorageError as error:
                 code = error.code
+                if not source.exists():
+                    await self._assert_ours()
                 log.exception("blob not stored", extra={"job_id": self._job.id})
             left = self._deadline - self._parts.clock.monotonic()
             if left <= 0 and again >= STORE_RETRIES:
@@ -309,6 +336,16 @@ class Run:
             pause = min(BACKOFF_FIRST_S * 2 ** min(again, 5), BACKOFF_MAX_S)
             await asyncio.sleep(pause if left <= 0 else min(pause, left))
         raise Failed(failures.not_stored(code))
+
+    async def _assert_ours(self) -> None:
+        """Ask whether the answer is gone because another process has ended the job, or runs it.
+
+        Raises:
+            Lost: so it is; whoever ends a job removes what was bought for it.
+        """
+        job = await self._parts.read(lambda tx: jobs.get_job(tx, self._job.id), job_id=self._job.id)
+        if job is None or job.state.terminal or job.epoch != self._job.epoch:
+            raise Lost
 
     # --- the end -------------------------------------------------------------------------
 

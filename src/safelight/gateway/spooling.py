@@ -20,7 +20,8 @@ from safelight.gateway.process_files import ProcessFiles
 from safelight.types import Received
 
 _ANSWER = re.compile(r"(?P<job>[^.]+)\.(?P<epoch>\d+)\.(?P<k>\d+)")
-_BESIDE = (".part", ".remade", ".remade.part", ".partial0", ".partial1", ".partial2")
+_REMADE = (".remade", ".remade.part")
+_PARTIALS = (".partial0", ".partial1", ".partial2")
 
 Left = Mapping[str, Collection[Path]]
 """What dead processes left in the spool, by job."""
@@ -38,25 +39,34 @@ class SpoolFolder:
         self._shared = root
         self._files = files
         self._root = files.own_folder(root)
-        self._answers: defaultdict[str, set[Path]] = defaultdict(set)
+        self._names: defaultdict[str, list[str]] = defaultdict(list)
+        """What a job may have left here, by its id."""
         self._adopted: dict[str, list[Path]] = {}
 
-    def answer(self, job_id: str, epoch: int, k: int) -> Path:
-        """Return where attempt k of an epoch leaves its complete answer."""
-        path = self._root / f"{job_id}.{epoch}.{k}"
-        self._answers[job_id].add(path)
-        return path
+    def answer(self, job_id: str, epoch: int, k: int, *, partials: bool = True) -> Path:
+        """Return where attempt k of an epoch leaves its complete answer.
+
+        Args:
+            job_id: of the attempt.
+            epoch: of the job.
+            k: of the attempt.
+            partials: whether partial images may come beside it.
+        """
+        name = f"{self._root}/{job_id}.{epoch}.{k}"
+        self._names[job_id] += [name, name + ".part"]
+        if partials:
+            self._names[job_id] += [name + suffix for suffix in _PARTIALS]
+        return Path(name)
 
     def remade(self, answer: Path) -> Path:
         """Return where the remade pixels of an answer go."""
+        self._names[answer.name.partition(".")[0]] += [f"{answer}{suffix}" for suffix in _REMADE]
         return answer.with_name(answer.name + ".remade")
 
     def clear(self, job_id: str) -> None:
         """Remove what an ended job left, and a dead process's folder with the last of it."""
-        answers, adopted = self._answers.pop(job_id, set()), self._adopted.pop(job_id, [])
-        # Most of these names do not exist, for each order: the plain call is the cheap one.
-        paths = [str(answer) + suffix for answer in answers for suffix in ("", *_BESIDE)]
-        for path in [*paths, *map(str, adopted)]:
+        names, adopted = self._names.pop(job_id, []), self._adopted.pop(job_id, [])
+        for path in [*names, *map(str, adopted)]:
             with contextlib.suppress(OSError):  # not there, or not to be removed now: swept later
                 os.unlink(path)  # noqa: PTH108
         for folder in {left.parent for left in adopted} - {self._root}:
@@ -89,7 +99,8 @@ class SpoolFolder:
         for path in self._adopted[job_id]:
             match = _ANSWER.match(path.name)
             if match is not None:
-                self._answers[job_id].add(path.with_name(match[0]))
+                name = str(path.with_name(match[0]))
+                self._names[job_id] += [name + beside for beside in ("", ".part", *_PARTIALS)]
 
     def sweep(self, left: Left, open_job_ids: Collection[str]) -> None:
         """Remove what dead processes left of jobs that have ended."""

@@ -9,7 +9,7 @@ bytes are never changed. `render` is for the rest: see `needs_pixels`.
 
 from __future__ import annotations
 
-from safelight.images.pixels import BadPicture, PixelWorker, Proof, glance, needs_pixels
+from safelight.images.pixels import BadPicture, PixelWorker, Proof, needs_pixels
 from safelight.images.reading import Probe
 from safelight.images.structure import (
     MAX_PIXELS,
@@ -29,7 +29,6 @@ __all__ = [
     "Proof",
     "check_input",
     "describe",
-    "glance",
     "needs_pixels",
     "probe",
     "verify",

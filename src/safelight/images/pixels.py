@@ -16,7 +16,7 @@ from typing import TypeVar
 from safelight.errors import InvalidImage
 from safelight.images.reading import Probe
 from safelight.images.structure import check_input, describe, probe, verify, verify_open
-from safelight.types import BlobRef, ImageFormat, PlanMethod, SizePlan
+from safelight.types import BlobRef, ImageFormat, SizePlan
 
 T = TypeVar("T")
 
@@ -32,16 +32,7 @@ def needs_pixels(found: Probe, plan: SizePlan, output_format: ImageFormat) -> bo
 
     False means that its bytes are delivered as they came.
     """
-    return plan.method in (PlanMethod.CROP, PlanMethod.RESAMPLE) or found.format != output_format
-
-
-def glance(path: Path) -> Probe:
-    """Return what the header of an answered picture says; blocks for a read of some bytes.
-
-    Raises:
-        BadPicture: it is no PNG, JPEG or WebP, or its header is broken.
-    """
-    return judged(probe, path)
+    return plan.remakes or found.format != output_format
 
 
 class Proof:
@@ -49,19 +40,26 @@ class Proof:
 
     `found` is what it found, None before. A PNG has a checksum over every byte; of the other
     formats the store compares the digest as well.
+
+    Args:
+        check: refuses, by an exception of its own, a whole picture that is not the one ordered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[Probe], None]) -> None:
         self.found: Probe | None = None
+        self._check = check
 
     def __call__(self, descriptor: int) -> bool:
         """Read the open file to its end; True if no byte can have changed unseen.
 
         Raises:
             BadPicture: it is no whole, still PNG, JPEG or WebP.
+            Exception: whatever `check` raises.
         """
-        self.found = judged(verify_open, descriptor)
-        return self.found.format == "png"
+        found = judged(verify_open, descriptor)
+        self._check(found)
+        self.found = found
+        return found.format == "png"
 
 
 class PixelWorker:

@@ -218,7 +218,7 @@ def _missing(digest: str) -> StorageError:
 
 
 def _proven(source: Path, proof: Proof) -> None:
-    with source.open("rb", buffering=0) as file:
+    with translated("read the picture to keep"), source.open("rb", buffering=0) as file:
         proof(file.fileno())
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from enum import Enum, StrEnum, auto
+from enum import Enum, IntEnum, StrEnum, auto
 from typing import Final
 
 import msgspec
@@ -52,6 +52,8 @@ IMAGES_PLACES: Final[Places] = {
 }
 """OpenAI images API: `data[]` of a reply, and `b64_json` at the top of a stream event."""
 
+_TAIL_MAX: Final = 64 * 1024
+"""Bytes behind a picture that are parsed at once."""
 _DEPTH_MAX: Final = 64
 _PADDING: Final = ord("=")
 _DATA_PREFIX_MAX: Final = 128
@@ -162,7 +164,7 @@ class Base64Stream:
         self._sink(data)
 
 
-class _Mode(Enum):
+class _Mode(IntEnum):
     """What the next byte belongs to."""
 
     BEFORE = auto()  # whitespace before the document (some servers keep a connection alive with it)
@@ -209,6 +211,7 @@ class ReplyScanner:
         self._sink = sink
         self._places = places
         self._deepest = max(map(len, places), default=0)
+        self._names = {b'"%s"' % str(place[-1]).encode() for place in places}
         self._image_at: tuple[int, ...] | None = None
         self._mode = _Mode.BEFORE
         self._levels: list[_Level] = []
@@ -217,6 +220,7 @@ class ReplyScanner:
         self._escaped = False
         self._held = b""
         self._base64 = Base64Stream(sink)
+        self._document: object = None
         self._steps = {
             _Mode.BEFORE: self._before,
             _Mode.BETWEEN: self._between,
@@ -261,7 +265,9 @@ class ReplyScanner:
         """
         if not self.complete:
             raise ReplyError(ReplyFault.NOT_JSON, "the document is not complete")
-        return _parse(bytes(self._skeleton))
+        if self._document is None:
+            self._document = _parse(bytes(self._skeleton))
+        return self._document
 
     @property
     def skeleton(self) -> bytes:
@@ -396,7 +402,23 @@ class ReplyScanner:
         self.picture_bytes = self._base64.bytes_out
         self._keep(b'"')
         self._mode = _Mode.BETWEEN
-        return end + 1
+        return len(chunk) if self._take_tail(chunk[end + 1 :]) else end + 1
+
+    def _take_tail(self, rest: bytes) -> bool:
+        """Take the rest of the document in one step, if it is all here and has no more pictures.
+
+        It is short, as a rule, but of many words: a whole parse costs less than a walk through it.
+        """
+        if len(rest) > _TAIL_MAX or any(name in rest for name in self._names):
+            return False
+        try:
+            document = _parse(bytes(self._skeleton) + rest)
+        except ReplyError:
+            return False  # the walk will tell whether more of it comes, or what is wrong
+        self._keep(rest)
+        self._document = document
+        self._mode = _Mode.AFTER
+        return True
 
     def _unescape(self, piece: bytes, *, last: bool) -> bytes:
         r"""Undo the escapes that base64 may carry (`\/`, `\u002b`); others stay and are refused."""
