@@ -34,6 +34,7 @@ from safelight.gateway.orders import (
     JobEnded,
     JobPage,
     Order,
+    Outlook,
     PartialImage,
     Queued,
     Standing,
@@ -204,6 +205,9 @@ class FakeGateway:
 
     def quote(self, request: ImageRequest) -> Quote:
         return self.channels.quote(request)
+
+    async def outlook(self, request: ImageRequest) -> Outlook:
+        return Outlook(serves=True, images_per_minute=60.0, burst=12, window_s=61.0, waiting=3)
 
     async def submit(
         self,

@@ -348,6 +348,9 @@ async def test_a_quote_costs_nothing(http: aiohttp.ClientSession, server: Server
         "0.030000",
         "0.030000",
     )
+    assert quote["serves"] is True
+    assert (quote["images_per_minute"], quote["burst"], quote["window_s"]) == (60.0, 12, 61.0)
+    assert (quote["at_once"], quote["generation_s"], quote["waiting"]) == (None, None, 3)
     async with http.post("/v1/quote", json={**body, "n": 2}) as answer:
         assert (await error_of(answer))["param"] == "n"
     assert server.gateway.requests == []

@@ -468,3 +468,20 @@ def test_a_trial_that_finds_nothing_out_makes_room_for_the_next(end: str) -> Non
         case _:
             limiter.refuse(spent, throttled(1), later, None)
     assert not limiter.exhausted(later + 1)
+
+
+@given(rate=rates, spent=st.integers(0, 100), later=st.floats(0, 120))
+def test_the_burst_it_tells_is_what_fits_now(rate: float, spent: int, later: float) -> None:
+    """So many units leave without a pause, and not one more."""
+    meter = Meter(rate, POLICY)
+    for _ in range(spent):
+        if meter.free_in(START) <= 0:
+            meter.spend(START)
+    now = START + later
+    told = meter.burst(now)
+    sent = 0
+    while meter.free_in(now) <= 1e-9:
+        meter.spend(now)
+        sent += 1
+    assert told == sent
+    assert Meter(None, POLICY).burst(now) == math.inf

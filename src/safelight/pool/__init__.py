@@ -33,6 +33,7 @@ from safelight.pool.hedging import HedgeBudget
 from safelight.pool.latency import Latencies
 from safelight.pool.limiter import Learnt, Limiter
 from safelight.pool.lineup import LOOK_S
+from safelight.pool.pacing import Pace, interval_s, pace_of
 from safelight.pool.standing import AccountView, State, view
 from safelight.types import Account, Micros
 
@@ -44,6 +45,7 @@ __all__ = [
     "Lease",
     "Need",
     "Nothing",
+    "Pace",
     "Pool",
     "Wait",
 ]
@@ -171,19 +173,13 @@ class Pool:
 
     def _pace_s(self, need: Need, now: float) -> float:
         usable = self._usable(need, now)
-        if not isinstance(usable, list):
-            return 0.0
-        typical_s = self.typical_s(need)
-        granted: dict[str, float] = {}
-        made: dict[str, float] = {}
-        for state in usable:
-            group, at_once = state.account.group, state.account.max_in_flight
-            granted[group] = state.limiter.own_per_minute(now) or math.inf
-            bounded = at_once is not None and typical_s > 0
-            each = 60.0 * (at_once or 0) / typical_s if bounded else math.inf
-            made[group] = made.get(group, 0.0) + each
-        per_minute = math.fsum(min(granted[group], made[group]) for group in granted)
-        return 60.0 / per_minute if 0 < per_minute < math.inf else 0.0
+        return interval_s(usable, self.typical_s(need), now) if isinstance(usable, list) else 0.0
+
+    def pace(self, need: Need) -> Pace | None:
+        """Return what the accounts may send of such jobs now; None where none can serve them."""
+        now = self._clock.monotonic()
+        usable = self._usable(need, now)
+        return pace_of(usable, need, now) if isinstance(usable, list) else None
 
     def typical_s(self, need: Need) -> float:
         """Return how long half of the pictures take at most; 0: not known yet."""

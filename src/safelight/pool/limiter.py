@@ -75,6 +75,22 @@ class Limiter:
             return rate
         return max(1.0, min(rate, self.meters[IMAGES].used(now)))
 
+    def others_per_minute(self, need: Need) -> float:
+        """Return the images a minute that the limits of inputs and requests leave."""
+        counts = [(self.meters[unit].per_minute, n) for unit, n in _units(need) if unit != IMAGES]
+        return min((rate / n for rate, n in counts if rate is not None and n), default=math.inf)
+
+    def burst(self, need: Need, now: float) -> float:
+        """Return how many images of such jobs may leave now, one after the other."""
+        if max(self.cooling_until, self._blocked_until) > now:
+            return 0.0
+        return min(self.meters[unit].burst(now) // n for unit, n in _units(need) if n)
+
+    @property
+    def window_s(self) -> float:
+        """In how many seconds at most a minute's images leave."""
+        return self.meters[IMAGES].window_s
+
     def exhausted(self, now: float) -> bool:
         """Whether the group has no money upstream, as far as is known."""
         return now < self.exhausted_until or (self._trial and self.exhausted_until > -math.inf)

@@ -110,6 +110,14 @@ class Meter:
         spaced = self._full_at - self._burst_s() - now
         return max(0.0, spaced, self._window_free_in(now, units))
 
+    def burst(self, now: float) -> float:
+        """Return how many units may be sent now, one after the other without a pause."""
+        if self.per_minute is None:
+            return math.inf
+        ahead_s = self._burst_s() - max(0.0, self._full_at - now)
+        spaced = 0 if ahead_s < 0 else math.floor(ahead_s / self._interval_s() + 1e-9) + 1
+        return max(0, min(spaced, self.capacity - self.used(now)))
+
     def spend(self, now: float, units: int = 1) -> Spent:
         """Count units that are about to be sent."""
         if self.per_minute is not None:
