@@ -8,6 +8,7 @@ like is decided in the modules beside this one, from the text of the prompt to t
     palette, colour   its colours
     scene, scenes_*   its composition, on a drawing
     pictures          input pictures and masks
+    staging           a product in a setting; a picture that lends its style
     fonts, lettering  its words (coverage: what a font can draw)
     sheet, painter    all of it laid out, then painted (raster: SVG to pixels)
     studio            the steps in order, and the file formats

@@ -8,14 +8,14 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field, replace
 
-from safelight.upstreams.proof import pictures
+from safelight.upstreams.proof import pictures, staging
 from safelight.upstreams.proof.brief import Brief
 from safelight.upstreams.proof.colour import mix
 from safelight.upstreams.proof.drawing import Drawing, Zone, rect
 from safelight.upstreams.proof.lettering import Ink, Style, fit_line, set_words
 from safelight.upstreams.proof.palette import Palette, choose_palette, named_colours, palette_around
 from safelight.upstreams.proof.raster import Raster
-from safelight.upstreams.proof.scene import draw_scene, new_drawing
+from safelight.upstreams.proof.scene import choose_scene, draw_scene, new_drawing
 from safelight.upstreams.proof.scenes_print import mesh
 
 SHORT_LINES = ("PROOF  ·  not a model’s work", "PROOF")  # noqa: RUF001 - an apostrophe
@@ -106,6 +106,11 @@ def compose_edit(
     brief: Brief, width: int, height: int, detail: int, images: list[Raster], *, transparent: bool
 ) -> Sheet:
     """Lay out input pictures: one fills the canvas, cut-outs and several stand on a ground."""
+    if len(images) == 1 and staging.is_style(brief):
+        return _in_style(brief, (width, height), detail, images[0], transparent=transparent)
+    product = staging.product_of(brief, images[0]) if len(images) == 1 else None
+    if product is not None:
+        return _staged(brief, (width, height), detail, product, transparent=transparent)
     palette = _edit_palette(brief, images[0])
     if len(images) == 1 and not pictures.is_cutout(images[0]):
         return _restyled(brief, palette, (width, height), detail, images[0])
@@ -121,6 +126,42 @@ def compose_edit(
     zone = Zone(side, bottom + side * 0.4, width - 2 * side, band - side * 0.4, "low", "bottom")
     sheet.words = set_words(brief, zone, drawing.unit)
     _label(sheet, (width, height), _foot_zone(drawing))
+    return sheet
+
+
+def _in_style(
+    brief: Brief, size: tuple[int, int], detail: int, image: Raster, *, transparent: bool
+) -> Sheet:
+    """Draw what the prompt names, in colours that go with the picture."""
+    chance = random.Random(brief.seed)  # noqa: S311 - a picture, not a secret
+    flat = image.flatten(background=255) if image.hasalpha() else image
+    # One key, day or night, either colour leading: a series whose pictures are not all alike.
+    mood = " night" if chance.random() < 0.35 else ""
+    palette = palette_around([pictures.key_colour(flat)], brief.subject + mood, chance)
+    if chance.random() < 0.5:
+        palette = replace(palette, main=palette.second, second=palette.main)
+    drawing = new_drawing(brief, palette, *size, detail)
+    zone = choose_scene(brief, chance)(drawing)
+    sheet = Sheet(drawing, transparent=transparent)
+    sheet.words = set_words(brief, zone, drawing.unit)
+    _label(sheet, size, _foot_zone(drawing))
+    return sheet
+
+
+def _staged(
+    brief: Brief, size: tuple[int, int], detail: int, product: Raster, *, transparent: bool
+) -> Sheet:
+    """Stand a product in the setting that the prompt describes, the words below it."""
+    chance = random.Random(brief.seed)  # noqa: S311 - a picture, not a secret
+    d = new_drawing(replace(brief, words=()), staging.palette_for(brief, chance), *size, detail)
+    staging.draw_setting(d)
+    sheet = Sheet(d, transparent=transparent)
+    shape, x, y, round_by = staging.place(d, product)
+    sheet.cards.append(Card(shape, x, y, round_by))
+    top = y + shape.height + d.margin * 0.5
+    zone = Zone(d.margin, top, d.width - 2 * d.margin, d.height - d.foot - top, "low", "bottom")
+    sheet.words = set_words(brief, zone, d.unit)
+    _label(sheet, size, _foot_zone(d))
     return sheet
 
 
