@@ -79,6 +79,22 @@ def digest_of(descriptor: int) -> str:
     return digest.hexdigest()
 
 
+def read_cached(descriptor: int, count: int, offset: int) -> bytearray | None:
+    """Return what the page cache has of these bytes; None where the disk would have to be asked.
+
+    For the event loop: what was written a moment ago is in memory, and a visit to a thread would
+    cost more than the read (preadv2(2), RWF_NOWAIT).
+    """
+    if not hasattr(os, "RWF_NOWAIT"):
+        return None
+    data = bytearray(count)
+    try:
+        whole = os.preadv(descriptor, [data], offset, os.RWF_NOWAIT) == count
+    except OSError:  # not cached, or the file system cannot tell: a thread will see
+        return None
+    return data if whole else None
+
+
 def from_disk(path: Path, work: Callable[[int], T]) -> T:
     """Do `work` with a descriptor whose reads give what the disk has, not what memory has kept.
 

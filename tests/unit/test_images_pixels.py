@@ -15,6 +15,7 @@ from safelight import images
 from safelight.errors import InvalidImage, StorageError
 from safelight.images import BadPicture, PixelWorker, Probe
 from safelight.types import IMAGE_FORMATS, BlobRef, ImageFormat, PlanMethod, SizePlan
+from safelight.windows import from_disk
 
 AUTO = SizePlan(PlanMethod.AUTO)
 
@@ -409,13 +410,14 @@ async def test_the_workers_checks_sort_errors_by_who_sent_the_picture(
     path = tmp_path / "picture"
     coordinates(40, 30).pngsave(str(path))
     assert await worker.verify(path) == Probe("png", 40, 30)
-    assert await worker.describe(path) == images.describe(path)
-    assert (await worker.check_input(path, max_bytes=10**6, param="mask")).width == 40
+    described = await worker.describe_input(path, max_bytes=10**6, param="mask")
+    assert described == images.describe(path)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(BadPicture, match="incomplete"):
         await worker.verify(path)
+    proof = images.InputProof("mask")
     with pytest.raises(InvalidImage) as caught:
-        await worker.check_input(path, max_bytes=10**6, param="mask")
+        from_disk(path, proof)
     assert caught.value.param == "mask"
 
 

@@ -18,6 +18,7 @@ from safelight import images
 from safelight.errors import InvalidImage
 from safelight.images import Probe
 from safelight.types import IMAGE_FORMATS, BlobRef, ImageFormat
+from safelight.windows import from_disk
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 WIDTH, HEIGHT = 23, 17
@@ -390,10 +391,15 @@ def test_probe_counts_the_frames_of_an_animation(scratch: Path) -> None:
 # --- limits on inputs -------------------------------------------------------------------
 
 
+def checked(path: Path, max_bytes: int) -> None:
+    images.describe_input(path, max_bytes=max_bytes, param="image[2]")
+    from_disk(path, images.InputProof("image[2]"))
+
+
 def input_error(path: Path, data: bytes, max_bytes: int = 100_000) -> InvalidImage:
     path.write_bytes(data)
     with pytest.raises(InvalidImage) as caught:
-        images.check_input(path, max_bytes=max_bytes, param="image[2]")
+        checked(path, max_bytes)
     assert caught.value.param == "image[2]"
     return caught.value
 
@@ -415,7 +421,8 @@ def test_the_largest_input_is_taken(tmp_path: Path) -> None:
     path = tmp_path / "upload"
     path.write_bytes(png_of(8192, 6103))
     size = path.stat().st_size
-    found = images.check_input(path, max_bytes=size, param="image")
+    found = images.describe_input(path, max_bytes=size, param="image")
+    assert from_disk(path, images.InputProof("image"))
     assert (found.width, found.height) == (8192, 6103)
 
 

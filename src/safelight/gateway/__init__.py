@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, S
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
-from safelight import jobs
+from safelight import images, jobs
 from safelight.config import LimitsConfig, QueueConfig
 from safelight.db import Transaction
 from safelight.errors import DeadlineExceeded, ShuttingDown, Unavailable
@@ -183,10 +183,9 @@ class Gateway(Reading):
         Raises:
             InvalidImage: it is no usable picture; names `param`.
         """
-        pixels = self._parts.pixels
-        await pixels.check_input(path, max_bytes=self._max_file_bytes, param=param)
-        blob = await pixels.describe(path)
-        await keep_input(self._parts, path, blob.digest)
+        limit = self._max_file_bytes
+        blob = await self._parts.pixels.describe_input(path, max_bytes=limit, param=param)
+        await keep_input(self._parts, path, blob.digest, images.InputProof(param))
         return blob
 
     # --- orders ----------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
-from safelight import files, lifetimes, removals
+from safelight import files, images, lifetimes, removals
 from safelight.clock import Clock
 from safelight.db import Database, Transaction
 from safelight.errors import StorageError, Unavailable
@@ -34,15 +34,16 @@ def blobs_in_use(tx: Transaction, digests: Collection[str]) -> set[str]:
     return lifetimes.blobs_in_use(tx, digests) | files.blobs_in_use(tx, digests)
 
 
-async def keep_input(parts: Parts, path: Path, digest: str) -> None:
-    """Keep a caller's picture, so that an order may name it.
+async def keep_input(parts: Parts, path: Path, digest: str, proof: images.InputProof) -> None:
+    """Keep a caller's picture, so that an order may name it; nobody writes to its file any more.
 
     Raises:
+        InvalidImage: the proof refuses it.
         StorageError: it cannot be kept.
         Unavailable: the database does not answer.
     """
     mark = await parts.db.read(lambda tx: removals.mark_of(tx, digest))
-    await parts.storage.put(path, digest)
+    await parts.storage.put(path, digest, given=True, proof=proof)
     parts.marks.note(digest, mark)
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from safelight.errors import InvalidImage
 from safelight.images.reading import Probe
-from safelight.images.structure import check_input, describe, probe, verify, verify_open
+from safelight.images.structure import describe_input, probe, verify, verify_open
 from safelight.types import BlobRef, ImageFormat, SizePlan
 
 T = TypeVar("T")
@@ -95,22 +95,14 @@ class PixelWorker:
         """
         await self._run(self._pixels, partial(_decode, path))
 
-    async def check_input(self, path: Path, *, max_bytes: int, param: str) -> Probe:
-        """Verify a caller's picture and hold it to the limits; see `images.check_input`.
+    async def describe_input(self, path: Path, *, max_bytes: int, param: str) -> BlobRef:
+        """Describe a caller's picture and hold it to the limits; see `images.describe_input`.
 
         Raises:
             InvalidImage: naming `param`.
         """
-        work = partial(check_input, path, max_bytes=max_bytes, param=param)
+        work = partial(describe_input, path, max_bytes=max_bytes, param=param)
         return await self._run(self._checks, work)
-
-    async def describe(self, path: Path) -> BlobRef:
-        """Return digest, length, format and pixels of a file; see `images.describe`.
-
-        Raises:
-            InvalidImage: it is no picture.
-        """
-        return await self._run(self._checks, partial(describe, path))
 
     async def render(
         self,

@@ -5,7 +5,7 @@ Owns the choice of the format module and the limits on callers' inputs. Decodes 
 
 from __future__ import annotations
 
-import hashlib
+import os
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +13,7 @@ from safelight.errors import InvalidImage
 from safelight.images import jpeg, png, webp
 from safelight.images.reading import Probe, Reader
 from safelight.types import BlobRef
+from safelight.windows import digest_of
 
 MAX_SIDE = 8192
 """Longest side of an input, pixels (failure catalogue, C14)."""
@@ -61,8 +62,8 @@ def verify_open(descriptor: int) -> Probe:
     return found
 
 
-def check_input(path: Path, *, max_bytes: int, param: str) -> Probe:
-    """Verify a picture that a caller sent and hold it to the limits.
+def describe_input(path: Path, *, max_bytes: int, param: str) -> BlobRef:
+    """Describe a picture that a caller sent, and hold it to the limits; `InputProof` verifies it.
 
     Args:
         path: the spooled upload.
@@ -77,10 +78,34 @@ def check_input(path: Path, *, max_bytes: int, param: str) -> Probe:
     try:
         _check_bytes(path.stat().st_size, max_bytes)
         _check_pixels(probe(path))
-        return verify(path)
+        return describe(path)
     except InvalidImage as error:
         error.param = param
         raise
+
+
+class InputProof:
+    """Verifies a caller's picture while its blob store reads it back (`safelight.storage.Proof`).
+
+    Args:
+        param: the request parameter it came in; errors name it.
+    """
+
+    def __init__(self, param: str) -> None:
+        self._param = param
+
+    def __call__(self, descriptor: int) -> bool:
+        """Read the open file to its end; True if no byte can have changed unseen.
+
+        Raises:
+            InvalidImage: it is no whole, still PNG, JPEG or WebP; with `param`.
+            OSError: the file cannot be read.
+        """
+        try:
+            return verify_open(descriptor).format == "png"
+        except InvalidImage as error:
+            error.param = self._param
+            raise
 
 
 def describe(path: Path) -> BlobRef:
@@ -91,9 +116,9 @@ def describe(path: Path) -> BlobRef:
         OSError: the file cannot be read.
     """
     found = probe(path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
+    with path.open("rb", buffering=0) as file:
+        digest = digest_of(file.fileno())
+        size = os.fstat(file.fileno()).st_size
     return BlobRef(digest, size, found.format, found.width, found.height, found.has_alpha)
 
 

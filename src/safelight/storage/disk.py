@@ -29,7 +29,7 @@ from typing import TypeVar
 from safelight.durable import fsync_folder, make_folder
 from safelight.errors import StorageError, storage_code
 from safelight.storage import CHUNK_BYTES, Chunk, Proof, StoredBlob
-from safelight.windows import digest_of, from_disk
+from safelight.windows import digest_of, from_disk, read_cached
 
 T = TypeVar("T")
 
@@ -118,7 +118,7 @@ class DiskStore:
         try:
             while length is None or length > 0:
                 count = chunk_bytes if length is None else min(chunk_bytes, length)
-                data: Chunk | None = _read_cached(descriptor, count, start)
+                data: Chunk | None = read_cached(descriptor, count, start)
                 if data is None:
                     data = await self._run(partial(_read, descriptor, count, start))
                 if not data:
@@ -450,22 +450,6 @@ def _copy_in_kernel(source: int, target: int) -> bool:
 def _read(descriptor: int, count: int, offset: int) -> bytes:
     with translated("read a blob"):
         return os.pread(descriptor, count, offset)
-
-
-def _read_cached(descriptor: int, count: int, offset: int) -> bytearray | None:
-    """Return what the page cache has of these bytes; None where the disk would have to be asked.
-
-    A picture that is answered was written a moment ago: then a visit to a thread would cost more
-    than the read (preadv2(2), RWF_NOWAIT).
-    """
-    if not hasattr(os, "RWF_NOWAIT"):
-        return None
-    data = bytearray(count)
-    try:
-        whole = os.preadv(descriptor, [data], offset, os.RWF_NOWAIT) == count
-    except OSError:  # not cached, or the file system cannot tell: the thread will see
-        return None
-    return data if whole else None
 
 
 @contextlib.contextmanager

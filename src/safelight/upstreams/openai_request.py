@@ -28,6 +28,7 @@ from safelight.upstreams.inputs import (
     uninterrupted,
 )
 from safelight.upstreams.profiles import Profile
+from safelight.upstreams.uploading import FilePayload
 
 _SUFFIXES: Final = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 _GENERATIONS: Final = "images/generations"
@@ -217,9 +218,6 @@ def _form(
 def _add_file(
     form: aiohttp.FormData, name: str, stem: str, file: InputFile, files: ExitStack
 ) -> None:
-    form.add_field(
-        name,
-        files.enter_context(file.path.open("rb")),
-        filename=f"{stem}.{_SUFFIXES[file.format]}",
-        content_type=MEDIA_TYPES[file.format],
-    )
+    opened = files.enter_context(file.path.open("rb"))
+    payload = FilePayload(opened, content_type=MEDIA_TYPES[file.format])
+    form.add_field(name, payload, filename=f"{stem}.{_SUFFIXES[file.format]}")
