@@ -21,7 +21,7 @@ from safelight.errors import RateLimited, Unavailable
 
 FORMS = ("/v1/files",)
 JSON_BODIES = {one.path for one in OPERATIONS if one.method == "post" and one.body} - {*FORMS}
-PUBLIC = ("/healthz", "/readyz", "/openapi.json", "/i/{file}")
+PUBLIC = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/i/{file}")
 
 
 @pytest.mark.parametrize(("method", "path", "_handler"), ROUTES)
