@@ -123,7 +123,7 @@ def test_every_metric_is_documented_with_its_labels_and_nothing_else_is() -> Non
     rows = re.findall(r"^\| `(safelight_\w+)` \| ([\w, ]*?) ?\| \S", PAGE, re.MULTILINE)
     assert dict(rows) == {family.name: ", ".join(family.labels) for family in CATALOGUE}
     assert len(rows) == len(CATALOGUE)
-    assert PROCESS == set(re.findall(r"`(process_\w+)`", PAGE))
+    assert set(re.findall(r"`(process_\w+)`", PAGE)) == PROCESS
 
 
 def names_of(expression: str) -> set[str]:
@@ -197,9 +197,9 @@ def test_the_rules_have_the_thresholds_of_the_configuration() -> None:
 def test_every_word_of_a_label_is_documented() -> None:
     for word in (*ROUTE_CLASSES, *CAUSES):
         assert f"`{word}`" in PAGE
-    assert re.findall(r"^\| `(\w+)` \| [\w, ]*\| ", PAGE.partition("## Alerts")[2], re.M) == [
-        *RULES
-    ]
+    assert re.findall(
+        r"^\| `(\w+)` \| [\w, ]*\| ", PAGE.partition("## Alerts")[2], re.MULTILINE
+    ) == [*RULES]
 
 
 @pytest.mark.parametrize(("_method", "path", "_handler"), ROUTES)
