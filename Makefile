@@ -15,7 +15,7 @@ DEVELOPMENT := $(VENV)/.development
 
 PIP_COMPILE := $(TOOLS)/bin/pip-compile -q --allow-unsafe --generate-hashes --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header \
-	--extra build --extra proof --extra demo
+	--extra build --extra proof --extra demo --extra mcp --extra recipes
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test serve lint bench bench-pool campaign format clean requirements

@@ -27,11 +27,13 @@ from safelight.cli import (
     generate,
     images,
     keys,
+    mcp,
     migrate,
     output,
     receipt,
     reconcile,
     refund,
+    run,
     serve,
     sizes,
     statement,
@@ -99,6 +101,8 @@ def build() -> typer.Typer:
     program.command(rich_help_panel=pictures)(generate.generate)
     program.command(rich_help_panel=pictures)(edit.edit)
     program.command(rich_help_panel=pictures)(sizes.sizes)
+    program.command(rich_help_panel=pictures)(mcp.mcp)
+    program.add_typer(run.run, name="run", rich_help_panel=pictures)
     program.add_typer(batch.batch, name="batch", rich_help_panel=pictures)
     program.add_typer(webhooks.webhooks, name="webhooks", rich_help_panel=pictures)
     program.add_typer(keys.keys, name="keys", rich_help_panel=money)
