@@ -9,11 +9,11 @@ import asyncio
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 import msgspec
 
 from safelight.doctor.chain.wire import CONNECT_TIMEOUT_S, Answer, Ending, Origin, Request, ask
+from safelight.doctor.machine import offset_s
 
 MB = 1024 * 1024
 BODY_PATH = "/v1/diagnostics/body"
@@ -77,16 +77,7 @@ async def greet(origin: Origin, now_s: float) -> Greeting:
             facts = msgspec.json.decode(answer.body, type=Facts)
         except msgspec.DecodeError:
             facts = None
-    return Greeting(answer, facts, _ahead(answer, now_s))
-
-
-def _ahead(answer: Answer, now_s: float) -> float | None:
-    try:
-        said = parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
-    except (TypeError, ValueError):
-        return None
-    # The header has whole seconds, rounded down: on average it is half a second old.
-    return said + 0.5 - now_s
+    return Greeting(answer, facts, offset_s(answer.headers, round(now_s * 1000)))
 
 
 async def bodies(origin: Origin, limit: int) -> Limit:

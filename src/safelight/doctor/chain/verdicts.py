@@ -15,13 +15,13 @@ from safelight.doctor.chain import hops
 from safelight.doctor.chain.manners import MB, Certificate, Facts, Greeting, Limit, held_back_s
 from safelight.doctor.chain.silence import Borne, Measured
 from safelight.doctor.chain.wire import Answer, Ending
+from safelight.doctor.machine import offset_check
 
 GROUP = "proxies"
 _MARGIN = 1.2
 """A timer should be so much longer than the longest deadline: 360 s for 300 s."""
 _CERTIFICATE_S = 21 * 86_400
 _HELD_S = 1.0
-_CLOCK_S = 5.0
 _HEAD_MIN = 3 * 1024
 
 
@@ -61,12 +61,7 @@ def clock(found: Greeting) -> Check | None:
     """Judge the difference between this clock and the one behind the header Date."""
     if found.ahead_s is None:
         return None
-    if abs(found.ahead_s) <= _CLOCK_S:
-        return ok(GROUP, "date", f"its Date is within {_CLOCK_S:g} s of this clock")
-    return warning(
-        GROUP, "date", f"its Date is {found.ahead_s:+.0f} s from this clock",
-        "Let NTP set both clocks: links end by the time of day.", ahead_s=round(found.ahead_s, 1),
-    )  # fmt: skip
+    return offset_check(GROUP, "the gateway or its proxy", found.ahead_s)
 
 
 def silences(found: Measured, facts: Facts) -> Iterator[Check]:
@@ -125,7 +120,7 @@ def _who(answer: Answer, cut_s: float, found: Measured) -> tuple[str, hops.Hop |
 def _sign_of_life(borne: Borne, name: str) -> Check:
     label = "keep-alive" if borne.form == "blanks" else "streams"
     if borne.cut_s is None:
-        return ok(GROUP, label, f"{name} keep answers alive ({borne.passed_s:.0f} s seen)")
+        return ok(GROUP, label, f"answers with {name} live on ({borne.passed_s:.0f} s seen)")
     answer = borne.cut.answer if borne.cut else Answer()
     return failed(
         GROUP, label, f"{name}: cut after {_seconds(borne.cut_s)} all the same ({_form(answer)})",
