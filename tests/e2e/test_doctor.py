@@ -123,6 +123,20 @@ def read(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 @pytest.mark.campaign
+def test_a_served_folder_is_looked_at_beside_its_server(tmp_path: Path) -> None:
+    """All is well, nothing is written to the books, and the server goes on."""
+    with GatewayProcess(tmp_path / "gateway") as gateway:
+        before = gateway.command("verify", "--json")
+        found = json.loads(gateway.command("doctor", "--json"))
+        assert found["state"] in ("ok", "warning")
+        servers = next(check for check in found["checks"] if check["name"] == "servers")
+        assert servers["facts"]["processes"] == 1
+        after = gateway.command("verify", "--json")
+        assert {**json.loads(after), "took_s": 0} == {**json.loads(before), "took_s": 0}
+        assert gateway.stop() == 0
+
+
+@pytest.mark.campaign
 def test_real_proxies_are_named_with_the_seconds_of_their_timers(tmp_path: Path) -> None:
     """nginx with 20 s, HAProxy with 20 s, and an nginx with 20 s behind a patient HAProxy."""
     with ExitStack() as stack:

@@ -146,7 +146,9 @@ def _kind(data: Path) -> str:
 
 def _running(data: Path) -> Check:
     count = len(living(data / "processes"))
-    said = f"{count} processes serve it now" if count else "no server runs on it now"
+    said = "no server runs on it now"
+    if count:
+        said = f"{count} processes serve it now" if count > 1 else "one process serves it now"
     return ok(GROUP, "servers", said, processes=count)
 
 

@@ -91,7 +91,7 @@ def _memory(config: Config) -> Check:
     buffers = server.max_buffered_bytes + server.max_sending_bytes
     needed = processes * (buffers + _PROCESS_BYTES)
     has = memory_bytes()
-    said = f"{has / 1e9:.1f} GB; {processes} processes may take {needed / 1e9:.1f} GB"
+    said = f"{has / 1e9:.1f} GB; the server may take {needed / 1e9:.1f} GB"
     if not has:
         return ok(GROUP, "memory", "the system does not say how much there is")
     if has < needed:
