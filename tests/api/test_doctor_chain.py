@@ -65,7 +65,7 @@ async def test_proxies_that_cut_are_named_with_their_seconds(server: Server) -> 
     _narrowed_down(found[-3])
     for form in ("plain", "blanks", "events"):
         # A limit on the whole answer cuts lively ones, too.
-        assert found[-2].of(form).cut_s == pytest.approx(1.0, abs=0.35)
+        assert found[-2].of(form).cut_s == pytest.approx(1.0, abs=0.5)
     _only_asked_too_little(found[-1])
 
 
@@ -74,7 +74,7 @@ def _says_who_and_when(manners: Manners, measured: Measured) -> None:
     checks = {check.name: check for check in silences(measured, FACTS)}
     found = checks["silence"]
     assert found.state is State.FAILED
-    assert found.facts["cut_s"] == pytest.approx(manners.cut_s, abs=0.25)
+    assert found.facts["cut_s"] == pytest.approx(manners.cut_s, abs=0.5)
     assert found.facts["passed_s"] <= found.facts["cut_s"]
     assert found.facts["sure"]
     if manners.form in ("fin", "rst"):
@@ -136,7 +136,7 @@ async def test_limits_of_bodies_and_buffers_are_found_and_their_owner(server: Se
     assert "client_max_body_size" in found.advice
     assert found.facts["refused_bytes"] == server.services.config.server.max_request_bytes
     assert held["buffering"].state is State.FAILED
-    assert held["buffering"].facts["held_s"] == pytest.approx(1.75, abs=0.4)
+    assert held["buffering"].facts["held_s"] == pytest.approx(1.75, abs=0.7)
     assert not [name for name, one in plain.items() if one.state is State.FAILED]
     assert plain["tls"].state is State.WARNING
 

@@ -17,9 +17,9 @@ from safelight.guarded import Refused, Rules
 
 GROUP = "outside"
 _INSIDE = {
-    "http://127.0.0.1:8080/": "this machine",
-    "http://169.254.169.254/": "a cloud's metadata service",
-    "http://10.0.0.1/": "private networks",
+    "127.0.0.1": "this machine",
+    "169.254.169.254": "a cloud's metadata service",
+    "10.0.0.1": "private networks",
 }
 _RESOLVE_S = 5.0
 
@@ -43,12 +43,11 @@ def _links(config: Config) -> Check:
 
 
 def _guard(config: Config) -> Check:
-    # Plain http is let through here, so that it is the address that is judged.
     rules, name = Rules(config.webhooks), "webhooks"
     inside = []
-    for url, words in _INSIDE.items():
+    for address, words in _INSIDE.items():
         try:
-            rules.check_address(ip_address(url.split("/")[2].split(":")[0]))
+            rules.check_address(ip_address(address))
             inside.append(words)
         except Refused:
             continue

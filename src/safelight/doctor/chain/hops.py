@@ -198,7 +198,7 @@ def usual(seconds: float, hops: Sequence[Hop] = HOPS) -> list[str]:
 
 
 def _by_page(text: str) -> Hop | None:
-    # The outer pages first: Cloudflare's 520s quote nobody, but nginx's words are quoted by none.
+    # Each page is its maker's own: an outer hop passes the page of an inner one on, unchanged.
     return next(
         (hop for hop in HOPS if hop.page and re.search(hop.page, text, re.IGNORECASE)), None
     )

@@ -167,12 +167,9 @@ async def _round(
 
 def _enough(leaders: Sequence[Probe]) -> float | None:
     """Return when a round has shown what it can, seconds from its begin; None: not known yet."""
-    seen = [at for probe in leaders if probe.answer.ended_s and probe.cut and (at := _at(probe))]
+    cut = [probe for probe in leaders if probe.answer.ended_s and probe.cut]
+    seen = [at for probe in cut if (at := probe.seen_at_s) is not None]
     return min(seen) * 1.2 + 1.0 if seen else None
-
-
-def _at(probe: Probe) -> float | None:
-    return probe.seen_at_s
 
 
 async def _ask(origin: Origin, probe: Probe, plan: Plan) -> None:

@@ -1,8 +1,8 @@
 """What was measured of a chain, in words: which hop, how many seconds, what to set where.
 
 Owns the conclusions. A cut is laid at the door of whoever signed it by a page or a header; where
-nobody did, of what shows itself in the headers of good answers; and the direct way tells whether it
-is the chain at all.
+nobody did, its time is compared with well-known defaults, and nobody is named. The direct way tells
+whether it is the chain at all.
 """
 
 from __future__ import annotations
