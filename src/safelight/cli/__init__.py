@@ -22,6 +22,7 @@ from safelight.cli import (
     bench,
     credit,
     demo,
+    doctor,
     edit,
     export,
     generate,
@@ -92,6 +93,7 @@ def build() -> typer.Typer:
     program.command(rich_help_panel=running)(worker.worker)
     program.command(rich_help_panel=running)(demo.demo)
     program.command(rich_help_panel=running)(accounts.accounts)
+    program.command(rich_help_panel=running)(doctor.doctor)
     program.command(rich_help_panel=running)(migrate.migrate)
     program.command(rich_help_panel=running)(backup.backup)
     program.command(rich_help_panel=running)(backup.restore)
