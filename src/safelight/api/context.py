@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from safelight.api.batch_ports import BatchingPort, FilingPort
+from safelight.api.places import KeyPlaces
 from safelight.api.scrapes import Scrapes
 from safelight.api.sending import SendingRoom
 from safelight.api.webhook_port import WebhookPort
@@ -201,6 +202,7 @@ class Services:
         sending: the memory that answers share.
         metrics: what is counted of answers.
         scrapes: who may read the counts, and how; None: nobody.
+        diagnosing: what each key has open of the tests of connections.
     """
 
     gateway: GatewayPort
@@ -220,3 +222,4 @@ class Services:
     sending: SendingRoom = field(default_factory=SendingRoom)
     metrics: Metrics = field(default_factory=Metrics)
     scrapes: Scrapes | None = None
+    diagnosing: KeyPlaces = field(default_factory=KeyPlaces)
