@@ -22,6 +22,7 @@ _CLASSES: tuple[tuple[str, str], ...] = (
     ("/v1/models", "facts"),
     ("/v1/sizes", "facts"),
     ("/v1/quote", "facts"),
+    ("/v1/diagnostics/", "diagnostics"),
 )
 """The first that a route's own path begins with counts."""
 ROUTE_CLASSES: tuple[str, ...] = (
