@@ -92,7 +92,8 @@ def test_hidden_and_visible_errors_are_those_of_the_upstreams_own_log(tmp_path: 
     assert counts("safelight_visible_errors_total", "route") == {
         "images": sum(seen_errors.values())
     }
-    assert counts("safelight_answers_total", "status")["2xx"] == answers["2xx"]
+    scrapes = counts("safelight_answers_total", "route")["operations"]
+    assert counts("safelight_answers_total", "status")["2xx"] == answers["2xx"] + scrapes
     outcomes = counts("safelight_attempts_total", "outcome")
     assert outcomes == {"ok": len(upstream.sales), "fast": len(failed)}
     of_accounts = counts("safelight_attempts_total", "account")
