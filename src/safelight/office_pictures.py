@@ -82,6 +82,16 @@ class OfficePictures:
         wanted = await self._db.read(lambda tx: len(removals.due(tx, limit=1_000_000)))
         return Purged(pictures=pictures, inputs=len(inputs), removed=removed, left=wanted)
 
+    async def end_links(self, customer: str) -> None:
+        """End every link of a customer that was signed until now; the pictures stay.
+
+        Raises:
+            LookupError: no such customer.
+        """
+        await self._db.write(
+            lambda tx: customers.raise_link_epoch(tx, customers.customer_named(tx, customer))
+        )
+
     async def set_destination(
         self, customer: str, url: str, *, credentials_env: str, key_template: str, every: bool
     ) -> DestinationState:

@@ -44,9 +44,10 @@ _PATTERNS: Final = (
     re.compile(r"(\b[a-z][a-z0-9+.\-]{0,20}://)[^\s/@\\'\"<>]{1,512}(?=@)", re.IGNORECASE),
     re.compile(r"([?&](?:s|sig|X-Amz-Signature|X-Amz-Security-Token)=)[A-Za-z0-9_\-%+/=]{16,}"),
 )
-_HINTS: Final = tuple(
-    "sl_ sk- sess- org- rk- whsec_ bearer basic aiza akia asia api-key api_key authorization cookie "
-    "x-amz- password secret_access_key @ &s= ?s= sig=".split()
+_HINTS: Final = (
+    *("sl_", "sk-", "sess-", "org-", "rk-", "whsec_", "bearer", "basic", "aiza", "akia", "asia"),
+    *("api-key", "api_key", "authorization", "cookie", "password", "secret_access_key"),
+    *("@", "&s=", "?s=", "sig=", "x-amz-"),
 )
 """One of them is in every text that a pattern may match: looking for them is ten times quicker."""
 

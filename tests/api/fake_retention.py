@@ -35,6 +35,13 @@ class FakeRetention:
         except Gone:
             return
 
+    async def end_links(self, customer_id: str) -> None:
+        for image in list(self._gateway.images.values()):
+            if image.customer_id == customer_id:
+                self._gateway.images[image.id] = msgspec.structs.replace(
+                    image, link_epoch=image.link_epoch + 1
+                )
+
     async def _change(self, customer_id: str, image_id: str, **values: object) -> ImageRecord:
         found = await self.image(customer_id, image_id)
         self._gateway.images[image_id] = msgspec.structs.replace(found, **values)

@@ -81,6 +81,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("DELETE", "/v1/images/{id}", retention.delete),
     ("POST", "/v1/images/{id}/pin", retention.pin),
     ("POST", "/v1/images/{id}/unpin", retention.unpin),
+    ("POST", "/v1/images/links/end", retention.end_links),
     ("GET", "/i/{file}", links.signed_link),
     ("GET", "/v1/webhooks", webhooks.webhooks),
     ("POST", "/v1/webhooks", webhooks.create),

@@ -188,6 +188,10 @@ class RetentionPort(Protocol):
         """Delete a picture; to one that is gone nothing happens."""
         ...
 
+    async def end_links(self, customer_id: str) -> None:
+        """End every link to the customer's pictures that was signed until now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from safelight.api.problems import error_body, error_headers
+from safelight.api.problems import GUARDS, error_body, error_headers
 from safelight.api.socket_server import MESSAGE_MAX_BYTES, PING_S, GuardedSocket
 from safelight.api.sockets import SOCKET_PATH
 from safelight.config import Config
@@ -165,6 +165,7 @@ def _whole_answer(error: SafelightError) -> bytes:
         (b"x-request-id", f"req_{secrets.token_hex(16)}".encode()),
         (b"connection", b"close"),
         *error_headers(error),
+        *GUARDS,
     ]
     lines = b"".join(b"%s: %s\r\n" % header for header in headers)
     return STATUS_LINE[error.status] + lines + b"\r\n" + body

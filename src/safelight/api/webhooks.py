@@ -226,7 +226,8 @@ async def rotate_secret(exchange: Exchange) -> None:
 
 async def _respond_secret(exchange: Exchange, signing: Signing) -> None:
     view = SecretView(
-        secret=signing.secret.reveal(), previous_secret_until=seconds(signing.previous_until or None)
+        secret=signing.secret.reveal(),
+        previous_secret_until=seconds(signing.previous_until or None),
     )
     await exchange.respond_json(view, headers=[(b"cache-control", b"no-store")])
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from safelight import destinations, installations, jobs, lifetimes, removals
+from safelight import customers, destinations, installations, jobs, lifetimes, removals
 from safelight.config import RetentionConfig
 from safelight.db import Transaction
 from safelight.errors import Gone, InvalidRequest, NotFound, StorageError
@@ -107,6 +107,10 @@ class Retention:
         digest = await self._parts.db.write(work)
         if digest is not None:
             await self._removing.remove(digest)
+
+    async def end_links(self, customer_id: str) -> None:
+        """End every link of a customer that was signed until now; pictures stay, new links work."""
+        await self._parts.db.write(lambda tx: customers.raise_link_epoch(tx, customer_id))
 
     # --- by itself -----------------------------------------------------------------------------
 
