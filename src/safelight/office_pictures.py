@@ -65,7 +65,8 @@ class OfficePictures:
             customer_id = customers.customer_named(tx, customer)
             pictures = lifetimes.purge(tx, customer_id, limit=PAGE)
             inputs = [] if len(pictures) == PAGE else lifetimes.purge_inputs(tx, customer_id)
-            removals.want(tx, [*pictures, *inputs])
+            originals = lifetimes.originals_of_deleted(tx, pictures)
+            removals.want(tx, [*pictures, *originals, *inputs])
             return pictures, inputs
 
         pictures = removed = 0

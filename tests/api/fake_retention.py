@@ -6,6 +6,7 @@ import msgspec
 
 from api.fake_gateway import FakeGateway
 from safelight.errors import Gone, NotFound
+from safelight.gateway.retention import Original
 from safelight.types import ImageRecord
 
 
@@ -34,6 +35,10 @@ class FakeRetention:
             await self._change(customer_id, image_id, deleted_at=1)
         except Gone:
             return
+
+    async def original(self, customer_id: str, image_id: str) -> Original:
+        await self.image(customer_id, image_id)
+        raise NotFound("No other file is kept of this picture.")
 
     async def end_links(self, customer_id: str) -> None:
         for image in list(self._gateway.images.values()):

@@ -8,7 +8,6 @@ import pytest
 
 from e2e.in_process import Answer, InProcess, running
 from safelight.api import ROUTES
-from safelight.bench.faults.pictures import encoded
 from safelight.upstreams.scrub import scrub
 
 TYPES = {

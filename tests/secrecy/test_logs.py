@@ -122,7 +122,7 @@ def test_a_traceback_with_causes_notes_and_groups_shows_no_secret() -> None:
     def work(log: logging.Logger) -> None:
         try:
             try:
-                raise ValueError(KEY)
+                raise ValueError(KEY)  # noqa: TRY301  (the cause of the next)
             except ValueError as error:
                 error.add_note(f"noted: {KEY}")
                 raise ExceptionGroup(KEY, [OSError(5, KEY, KEY)]) from error

@@ -78,6 +78,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/v1/batches/{id}", batches.batch),
     ("POST", "/v1/batches/{id}/cancel", batches.cancel),
     ("GET", "/v1/images/{id}", links.stable_link),
+    ("GET", "/v1/images/{id}/original", links.original),
     ("DELETE", "/v1/images/{id}", retention.delete),
     ("POST", "/v1/images/{id}/pin", retention.pin),
     ("POST", "/v1/images/{id}/unpin", retention.unpin),

@@ -213,6 +213,9 @@ OPERATIONS: tuple[_Operation, ...] = (
     _Operation("get", "/v1/batches/{id}", "Show a batch.", BatchView),
     _Operation("post", "/v1/batches/{id}/cancel", "Let nothing more of it begin.", BatchView),
     _Operation("get", "/v1/images/{id}", "Go to a fresh link of your picture.", _REDIRECT),
+    _Operation(
+        "get", "/v1/images/{id}/original", "Fetch the vendor's file that it was made of.", _IMAGE
+    ),
     _Operation("delete", "/v1/images/{id}", "Delete your picture; its line stays.", Deleted),
     _Operation("post", "/v1/images/{id}/pin", "Keep your picture.", JobImage),
     _Operation("post", "/v1/images/{id}/unpin", "Let your picture expire again.", JobImage),
