@@ -53,6 +53,12 @@ class Secret:
         mine, theirs = (hashlib.sha256(one.encode()).digest() for one in (self._value, text))
         return hmac.compare_digest(mine, theirs)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.matches(other._value)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
     def __repr__(self) -> str:
         return "Secret('***')"
 
