@@ -297,7 +297,8 @@ async def test_what_the_store_does_not_remove_now_goes_later(house: Keeper) -> N
 
 
 async def stray(house: Keeper, folder: Path, *, age_s: float) -> str:
-    path, digest = sent(folder, 200 + int(age_s))
+    path = sent(folder, 200 + int(age_s))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     await house.store.put(path, digest)
     stored = await house.store.local_path(digest)
     at = house.time.now_ms() / 1000 - age_s

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from safelight.errors import InvalidImage
 from safelight.images.reading import Probe
@@ -67,21 +67,39 @@ class Proof:
         return found.format == "png"
 
 
+class Cleaner(Protocol):
+    """Writes callers' pictures anew; see `sandbox.Sandbox`."""
+
+    def clean(self, source: Path, target: Path, kind: ImageFormat) -> None:
+        """Write a new file of a picture's pixels alone. Blocks.
+
+        Raises:
+            InvalidImage: its pixels cannot be decoded within the limits.
+            Unavailable: it cannot be decoded here and now.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
 class PixelWorker:
     """Threads for work on pictures: a few that make pixels, a few that only check.
 
     Args:
         workers: how many pictures are decoded at the same time. Each takes up to about 200 MB for
             the largest sizes, and libvips spreads each over the cores.
+        cleaner: decodes callers' pictures; None: processes of its own.
     """
 
-    def __init__(self, workers: int = 2) -> None:
+    def __init__(self, workers: int = 2, cleaner: Cleaner | None = None) -> None:
         self._workers = workers
         self._pixels = ThreadPoolExecutor(workers, thread_name_prefix="pixels")
         # Checks have threads of their own: they are short and must not queue behind a resample.
         self._checks = ThreadPoolExecutor(_CHECK_THREADS, thread_name_prefix="checks")
         self._inputs = ThreadPoolExecutor(_DECODERS, thread_name_prefix="inputs")
-        self._sandbox = Sandbox()
+        self._cleaner: Cleaner = cleaner or Sandbox()
 
     def __repr__(self) -> str:
         return f"PixelWorker(workers={self._workers})"
@@ -128,7 +146,7 @@ class PixelWorker:
             InvalidImage: it cannot be decoded within the limits.
             Unavailable: it cannot be decoded here and now.
         """
-        work = partial(_clean, self._sandbox, source, target, found.format, param)
+        work = partial(_clean, self._cleaner, source, target, found.format, param)
         future = asyncio.ensure_future(self._run(self._inputs, work))
         try:
             return await asyncio.shield(future)
@@ -176,7 +194,7 @@ class PixelWorker:
         self._pixels.shutdown()
         self._checks.shutdown()
         self._inputs.shutdown()
-        self._sandbox.close()
+        self._cleaner.close()
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
@@ -194,9 +212,9 @@ def judged(check: Callable[[T], Probe], file: T) -> Probe:
         raise BadPicture(error.message) from error
 
 
-def _clean(sandbox: Sandbox, source: Path, target: Path, kind: ImageFormat, param: str) -> BlobRef:
+def _clean(cleaner: Cleaner, source: Path, target: Path, kind: ImageFormat, param: str) -> BlobRef:
     try:
-        sandbox.clean(source, target, kind)
+        cleaner.clean(source, target, kind)
     except InvalidImage as error:
         error.param = param
         raise
