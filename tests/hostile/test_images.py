@@ -117,7 +117,7 @@ async def test_a_photo_is_turned_upright(worker: PixelWorker, tmp_path: Path) ->
     blob, kept = await taken_in(worker, tmp_path, image.jpegsave_buffer(Q=95))
     assert (blob.width, blob.height) == (20, 40)
     turned = pyvips.Image.new_from_buffer(kept, "")
-    assert turned(10, 3)[0] > 200 > 50 > turned(10, 35)[0]
+    assert (turned(10, 3)[0] > 200, turned(10, 35)[0] < 50) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_pixels_that_take_too_long_are_cut_by_the_kernel(tmp_path: Path) -> None
     wide = pyvips.Image.black(8192, 6100, bands=4).cast("ushort").copy(interpretation="rgb16")
     try:
         with pytest.raises(InvalidImage, match="within its limits"):
-            clean(patient, tmp_path, wide.pngsave_buffer(compression=1))
+            clean(patient, tmp_path, wide.pngsave_buffer(compression=1, interlace=True))
         assert patient.processes == []
     finally:
         patient.close()
