@@ -161,10 +161,11 @@ def _parse(url: str) -> URL:
         raise Refused("The address may hold visible ASCII characters only; escape all others.")
     try:
         parsed = URL(url, encoded=True)
-        port = parsed.port
+        # Each of them is read here: a host that starts as IDNA and is none fails when it is asked.
+        host, port = parsed.host, parsed.port
     except ValueError:
         raise Refused("The address cannot be read.") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host or not port:
+    if parsed.scheme not in ("http", "https") or not host or not port:
         raise Refused("The address must be a whole one, such as https://example.com/hook.")
     if "@" in re.split("[/?#]", url.partition("//")[2], maxsplit=1)[0]:
         raise Refused("The address may hold no user name and no password.")
