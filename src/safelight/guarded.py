@@ -78,6 +78,10 @@ _NAME = re.compile(
     r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
 )
 
+NOWHERE = "The address's name leads to no public address."
+"""Said of a name that does not exist and of one that leads inside alike: whoever could tell them
+apart would learn the names that exist in here, one question each."""
+
 
 class Refused(Exception):
     """An address that is not called; `reason` is a sentence for whoever gave it."""
@@ -262,12 +266,15 @@ async def judged(rules: Rules, find: Resolve, host: str, port: int) -> list[Addr
         # A scope (fe80::1%eth0) belongs to an address that is refused anyway.
         found = [ip_address(text.partition("%")[0]) for text in dict.fromkeys(texts)]
     except (OSError, UnicodeError, ValueError):
-        raise CallFailed("its name cannot be resolved") from None
+        raise CallFailed(NOWHERE) from None
     if not found:
-        raise CallFailed("its name cannot be resolved")
+        raise CallFailed(NOWHERE)
     if not rules.allows_name(host):
-        for address in found:
-            rules.check_address(address)
+        try:
+            for address in found:
+                rules.check_address(address)
+        except Refused:
+            raise Refused(NOWHERE) from None
     return found
 
 
