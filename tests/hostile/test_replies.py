@@ -30,10 +30,32 @@ ACCOUNTS = 60
 PATIENCE_S = 10.0
 QUICK = {"first_byte_timeout_s": 2.0, "idle_timeout_s": 1.0}
 GROWTH_KB = 150 * 1024
+NEVER = (
+    b"<script",
+    b"\r\nSet-Cookie",
+    b"\x1b",
+    b"\\u001b",
+    "\u202e".encode(),
+    b"sk-proj",
+    b"10.0.0.7",
+)
+"""Markup, headers, terminal codes, turned text, keys, hosts: in no sentence of a vendor."""
 
 
 def test_there_are_three_hundred_hostile_answers() -> None:
     assert len(replies()) == COUNT
+
+
+def echo_in(told: Told) -> bytes | None:
+    """Return what of a vendor's text came through that may not.
+
+    A refusal of the request itself (400) is told in the vendor's sentence, scrubbed: else nobody
+    would know what to change. Everything else is told in words of our own.
+    """
+    head, _, body = told.data.partition(b"\r\n\r\n")
+    if MARK.encode() in head or (told.statuses[0] != 400 and MARK.encode() in body):
+        return told.data[:600]
+    return next((piece for piece in NEVER if piece in told.data), None)
 
 
 def met(gateway: GatewayProcess, vendor: HostileVendor, order: bytes, reply: bytes) -> Told:
@@ -65,14 +87,13 @@ def test_no_hostile_answer_is_settled_or_told_to_a_caller(tmp_path: Path, share:
                 told = met(gateway, vendor, order, reply)
                 if not told.statuses or told.statuses[0] < 400 or told.statuses[0] == 500:
                     problems.append(f"{name}: {told.statuses} {told.body[:200]!r}")
-                elif MARK.encode() in told.data:
-                    problems.append(f"{name}: echoed {told.data[:600]!r}")
+                elif echoed := echo_in(told):
+                    problems.append(f"{name}: echoed {echoed!r}")
             assert vendor.asked >= len(chosen)
             assert memory_kb(gateway) - memory < GROWTH_KB
             assert "failed inside the gateway" not in gateway.log.read_text()
             lines = statement(gateway.url, key)
             assert not [line for line in lines if line["kind"] == "settle"]
-            assert not [line for line in lines if MARK in json.dumps(line)]
             check_sums(gateway.url, key)
         assert not problems, "\n".join(problems)
     assert witness(gateway.data).faults == []
