@@ -102,3 +102,8 @@ def p95(sorted_s: list[float]) -> float:
 async def pause(seconds: float) -> None:
     """Let a deadline of the real server pass: it has no clock that could be moved."""
     await asyncio.sleep(seconds)
+
+
+def pause_until(at_s: float) -> None:
+    """Wait for a moment of the monotonic clock: what plays a client sends at its own pace."""
+    time.sleep(max(0.0, at_s - time.monotonic()))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import multiprocessing
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +15,11 @@ from api.pictures import png
 from e2e.books import witness
 from e2e.process import GatewayProcess, accounts
 from hostile.corpus import CASES, KEY, PNG, Case, corpus, request
+from hostile.slow import p95, pause_until, waits
 from hostile.wire import LIMIT_S, ask, memory_kb, open_files, uploads
 from safelight.bench.faults.server import FaultUpstream
 
+HONEST = 200
 GROWTH_KB = 150 * 1024
 INSIDES = (b"Traceback", b"safelight/", b"sqlite3", b"psycopg", b"site-packages", b"/proc/")
 """What would tell a stranger how the gateway is made."""
@@ -94,6 +99,39 @@ def test_no_hostile_request_is_answered_by_a_fault_or_late(gateway: GatewayProce
     assert "failed inside the gateway" not in gateway.log.read_text()
     assert ask(gateway.port, request().replace(KEY, key)).statuses == [200]
     assert witness(gateway.data).faults == []
+
+
+def attack(port: int, key: bytes, per_s: float) -> None:
+    """Send all cases, so many in a second; in a process of its own, for the sake of the clock."""
+    began = time.monotonic()
+    for number, case in enumerate(corpus()):
+        data = case.data.replace(KEY, key).replace(PNG, png(16, 16))
+        pause_until(began + number / per_s)
+        ask(port, _right_length(case, data), cut=case.cut)
+
+
+@pytest.mark.campaign
+def test_honest_orders_beside_the_attack_wait_at_most_twice_as_long(
+    gateway: GatewayProcess,
+) -> None:
+    """A hundred hostile requests a second from one client; honest ones order pictures."""
+    attacker = gateway.key("attacker", "5.00").encode()
+    key = gateway.key("honest", "100.00").encode()
+    body = b'{"model": "gpt-image-2-vip", "prompt": "x", "size": "1024x1024"}'
+    order = request("POST", "/v1/images/generations", body).replace(KEY, key)
+    _warm(gateway, key)
+    before = asyncio.run(waits(gateway.port, order, HONEST))
+    attacking = multiprocessing.get_context("spawn").Process(
+        target=attack, args=(gateway.port, attacker, 100.0)
+    )
+    attacking.start()
+    beside = asyncio.run(waits(gateway.port, order, 2 * HONEST))
+    attacking.join()
+    assert attacking.exitcode == 0
+    after = asyncio.run(waits(gateway.port, order, HONEST))
+    usual_s = max(p95(before), p95(after))
+    print(f"p95 {usual_s * 1e3:.1f} ms alone, {p95(beside) * 1e3:.1f} ms beside")
+    assert p95(beside) <= 2 * usual_s
 
 
 def _warm(gateway: GatewayProcess, key: bytes) -> None:
