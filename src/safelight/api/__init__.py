@@ -18,6 +18,7 @@ from safelight.api import (
     batches,
     billing,
     chat,
+    console,
     events,
     files,
     images,
@@ -95,6 +96,13 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/openapi.json", openapi.document),
 )
 
+CONSOLE: tuple[tuple[str, Handler], ...] = (
+    ("/", console.page),
+    ("/console", console.page),
+    ("/console/{version}/{path:path}", console.asset),
+)
+"""What browsers read; it is no part of the contract in /openapi.json."""
+
 
 def make_asgi(services: Services) -> ASGIApp:
     """Return the application over `services`."""
@@ -136,6 +144,8 @@ class _Application:
             # Before those with parameters: GET /v1/images/generations asks for no picture.
             last = max(at for at, route in enumerate(routes) if route.path == path)
             routes.insert(last + 1, Route(path, _NotAllowed(_methods_of(path))))
+        for path, handler in CONSOLE:
+            routes.append(Route(path, _Endpoint(handler), methods=["GET"], name=path))
         self._router = Router(routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
