@@ -115,7 +115,7 @@ export function tableRow(columns, row, open, first = false) {
     },
   } } : {}, columns.map((one) => h("td", {
     class: `${one.right ? "right" : ""} ${one.cut ? "cut" : ""} ${one.nowrap ? "nowrap" : ""}`, data: { name: one.name },
-  }, one.cell(row))));
+  }, h("div", {}, one.cell(row)))));
   return element;
 }
 
