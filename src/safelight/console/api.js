@@ -77,16 +77,36 @@ function proof(path) {
 
 const DOORS = { operator: "/admin/v1/session", customer: "/v1/session" };
 
-/** Learn who is signed in; true when somebody is. */
+/** Learn who is signed in; true when somebody is. Asks only at the doors that were used before. */
 export async function resume() {
-  await Promise.all(Object.keys(DOORS).map(async (who) => {
+  await Promise.all(Object.keys(DOORS).filter(used).map(async (who) => {
     try {
       accept(who, await call("GET", DOORS[who]));
     } catch (problem) {
       if (problem.status !== 401) throw problem;
+      note(who, false);
     }
   }));
   return signedIn();
+}
+
+// Which doors were used, not with what: the browser alone knows the cookie, and a question at a door
+// that was never opened would be a refusal in its log.
+function used(who) {
+  try {
+    return localStorage.getItem(`safelight.door.${who}`) !== null;
+  } catch {
+    return true; // storage is switched off: ask
+  }
+}
+
+function note(who, open) {
+  try {
+    if (open) localStorage.setItem(`safelight.door.${who}`, "");
+    else localStorage.removeItem(`safelight.door.${who}`);
+  } catch {
+    // as above
+  }
 }
 
 /** Sign in with a key; which door it opens is seen from its beginning. */
@@ -101,6 +121,7 @@ export async function signOut() {
     if (session[who]) await call("DELETE", DOORS[who]);
     session[who] = null;
     tokens[who] = null;
+    note(who, false);
   }
 }
 
@@ -116,6 +137,7 @@ export function forget(admin) {
 
 function accept(who, found) {
   session[who] = found;
+  note(who, true);
   tokens[who] = found.csrf_token;
 }
 

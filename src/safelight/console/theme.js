@@ -1,6 +1,6 @@
 // Light or dark, before the first paint: the system's choice unless this browser was told otherwise.
 // A plain script, not a module: modules run after the page was drawn once. Owns the storage of the
-// choice, the one thing that the console keeps in a browser.
+// choice. Beside it the console keeps in a browser only which doors were used (api.js), never a key.
 "use strict";
 (() => {
   const name = "safelight.theme";

@@ -21,7 +21,7 @@ const PLOTS = [
   ["throttled", ["absorbed"], count, (one) => [one.throttled ?? 0]],
   ["rate", ["made", "capacity"], count, (one, step) => [one.completed * 60 / STEP_S[step], one.capacity_per_minute ?? null]],
   ["links", ["share"], percent, (one) => [one.link_success ?? null]],
-  ["money", ["settled", "cost"], money, (one) => [one.settled_micros ?? 0, one.vendor_cost_micros ?? 0]],
+  ["money", ["settled", "cost"], (micros) => money(Math.round(micros)), (one) => [one.settled_micros ?? 0, one.vendor_cost_micros ?? 0]],
 ];
 
 /** Show the page. */

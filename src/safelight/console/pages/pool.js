@@ -42,7 +42,7 @@ export function show(view) {
 function draw(body, found, again) {
   if (!found.data.length) return void fill(body, empty("pool", T.pool.emptyTitle, T.pool.emptyText));
   const serving = found.data.filter((one) => !one.paused && ["ready", "returning", "idle"].includes(one.state ?? "idle")).length;
-  const tile = (name, value, note = null) => h("div", { class: "tile" }, h("dt", {}, name), h("dd", {}, value), note ? h("small", {}, note) : null);
+  const tile = (name, value, note = null) => h("div", { class: "tile" }, h("dt", {}, name), h("dd", {}, value), note ? h("dd", { class: "sub" }, note) : null);
   fill(body, h("dl", { class: "tiles" },
     tile(T.pool.accounts, `${serving} / ${found.data.length}`, T.pool.serving),
     tile(T.words.inFlight, count(sum(found.data, "in_flight"))),
