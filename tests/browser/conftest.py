@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext
 
 from browser.chromium import Window, executable, launched, opened
 from browser.double import Double
 from e2e.process import GatewayProcess
-from playwright.sync_api import Browser, BrowserContext
 
 
 @pytest.fixture(scope="module")

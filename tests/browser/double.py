@@ -153,7 +153,9 @@ class Double:
 
     # --- what an operator does ---
 
-    def _route(self, method: str, parts: list[str], body: Any, query: dict[str, str]) -> Any:
+    def _route(  # noqa: C901, PLR0911 - one case for each route
+        self, method: str, parts: list[str], body: Any, query: dict[str, str]
+    ) -> Any:
         match method, parts:
             case "GET", ["accounts"]:
                 return _list(self.accounts)
@@ -229,7 +231,9 @@ class Double:
     def _note(self, act: str, subject: str, after: str) -> None:
         line = {"act": act, "subject": subject, "after": after, "before": "", "outcome": "done"}
         who = {"actor": "admin:x", "actor_name": "Ada", "address": "127.0.0.1"}
-        self.audit.insert(0, {"id": f"act_{len(self.audit)}", "at": int(time.time()), **line, **who})
+        self.audit.insert(
+            0, {"id": f"act_{len(self.audit)}", "at": int(time.time()), **line, **who}
+        )
 
     def _every(self, what: str, rest: list[str]) -> Any:
         if what == "images":
@@ -297,7 +301,13 @@ def _list(data: list[Any]) -> dict[str, Any]:
 def _key(key: str, name: str) -> dict[str, Any]:
     spent = {"period": "day", "limit_micros": 5_000_000, "used_micros": 90_000}
     made = int(time.time()) - 3600
-    return {"id": key[8:16], "name": name, "revoked_at": None, "created_at": made, "budgets": [spent]}
+    return {
+        "id": key[8:16],
+        "name": name,
+        "revoked_at": None,
+        "created_at": made,
+        "budgets": [spent],
+    }
 
 
 def _account(

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import pyvips
 import pytest
+import pyvips
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from browser.chromium import Window, needs_chromium, opened
-from browser.double import ADMIN_KEY, Double
-from browser.test_console_days import order, paint, sign_in
+from browser.double import Double
+from browser.steps import order, paint, sign_in
 from e2e.process import GatewayProcess
 
 pytestmark = needs_chromium
@@ -41,8 +41,12 @@ def test_the_first_view_is_light_and_keeps_to_its_policy(
     assert len(bodies) > 10
     assert weight < FIRST_VIEW_BYTES
     assert not any("uplot" in address for address, _ in bodies)
-    assert {one for one in window.foreign if not one.startswith((gateway.url, "data:", "blob:"))} == set()
-    assert page.evaluate("document.querySelectorAll('script:not([src]), style, [style]').length") >= 0
+    assert {
+        one for one in window.foreign if not one.startswith((gateway.url, "data:", "blob:"))
+    } == set()
+    assert (
+        page.evaluate("document.querySelectorAll('script:not([src]), style, [style]').length") >= 0
+    )
 
 
 def test_a_wrong_key_is_refused_in_words(window: Window, gateway: GatewayProcess) -> None:

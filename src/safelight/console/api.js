@@ -164,8 +164,8 @@ export function pages(path, query) {
 }
 
 /** Watch a job's events; returns a function that stops it. */
-export function watchJob(id, on, admin = false) {
-  const source = new EventSource(`${admin ? "/admin" : ""}/v1/jobs/${encodeURIComponent(id)}/events`);
+export function watchJob(id, on) {
+  const source = new EventSource(`/v1/jobs/${encodeURIComponent(id)}/events`);
   for (const kind of ["queued", "in_progress", "attempt_failed", "cancelling", "partial_image", "completed", "failed", "cancelled"]) {
     source.addEventListener(`job.${kind}`, (event) => {
       const told = JSON.parse(event.data);

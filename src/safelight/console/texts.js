@@ -87,7 +87,7 @@ export const T = {
       insufficient_quota: "Ask the operator for a top-up, or choose a smaller order.",
       budget_exceeded: "The budget of this key is used up; the operator can raise it.",
       invalid_api_key: "Look whether the key was copied whole. An operator can make a new one.",
-      invalid_admin_key: "Make one with `safelight admin keys create NAME` on the machine of the gateway.",
+      invalid_admin_key: "Make one with “safelight admin keys create NAME” on the machine of the gateway.",
       customer_frozen: "Orders of this customer were stopped because something in the books did not fit. The operator can look and let them go on.",
       moderation_blocked: "Change the words of the prompt. A refused picture costs nothing.",
       forbidden: "Your role does not allow this. An owner can give you another one.",
@@ -146,7 +146,7 @@ export const T = {
   runs: {
     lead: "Many pictures that were ordered together. A batch survives restarts and buys each line once.",
     progress: "Progress", until: "Until", output: "output", errors: "errors", failed: (number) => `${number} failed`,
-    emptyTitle: "No batches yet", emptyText: "Send a file of orders with `safelight batch submit in.jsonl`, or with the SDK’s batches.create.",
+    emptyTitle: "No batches yet", emptyText: "Send a file of orders with “safelight batch submit in.jsonl”, or with the SDK’s batches.create.",
     cancelTitle: "Cancel this batch?", cancelText: "What has not begun costs nothing. What is being made is delivered and charged.",
   },
   statement: {

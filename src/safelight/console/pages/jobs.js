@@ -92,6 +92,10 @@ async function one(view, id) {
   fill(view, h("div", { class: "head" }, h("div", {}, h("a", { href: "#/jobs" }, T.jobs.back), h("h1", {}, T.jobs.one)), head),
     h("div", { class: "split" }, facts, h("section", { class: "card" }, h("h2", {}, T.jobs.steps), steps)));
   draw();
+  if (session.operator) return follow(() => job, async () => {
+    await read();
+    draw();
+  }, () => fill(steps, retold(job, receipt).map(step)));
   const stop = watchJob(id, async (told) => {
     if (told.type === "job.partial_image") return;
     steps.append(step(told));
@@ -99,8 +103,33 @@ async function one(view, id) {
     else Object.assign(job, { status: told.status, stage: told.stage ?? job.stage });
     if (["completed", "failed", "cancelled"].includes(told.status)) await attempt(read);
     draw();
-  }, base() !== "/v1");
+  });
   return stop;
+}
+
+/** Look at a job again until it has ended: an operator sees rows, not a customer's events. */
+function follow(now, again, draw) {
+  draw();
+  const timer = setInterval(async () => {
+    if (now().completed_at) return clearInterval(timer);
+    await attempt(again);
+    draw();
+  }, LOOK_MS);
+  return () => clearInterval(timer);
+}
+
+/** What happened to a job, by its rows: the same words as the events, with the times that are kept. */
+function retold(job, receipt) {
+  const calls = (receipt?.attempts ?? []).flatMap((one) => {
+    const ended = one.sent_at + Math.round(one.seconds ?? 0);
+    const sent = { type: "job.in_progress", stage: "sent", status: "in_progress", attempt: one.number, created_at: one.sent_at };
+    if (one.outcome === null) return [sent];
+    if (one.outcome === "ok") return [sent, { ...sent, stage: "received", created_at: ended }];
+    return [sent, { type: "job.attempt_failed", status: "in_progress", attempt: one.number, reason: T.outcomes[one.outcome] ?? one.outcome, created_at: ended }];
+  });
+  const first = { type: "job.queued", status: "queued", created_at: job.created_at };
+  const last = { type: `job.${job.status}`, status: job.status, created_at: job.completed_at, job };
+  return [first, ...calls, ...(job.completed_at ? [last] : [])];
 }
 
 function acts(job, again) {

@@ -64,7 +64,7 @@ function limits(rows) {
 
 function columns(again) {
   return [
-    { name: T.words.account, cell: (one) => [h("b", {}, one.name), h("small", {}, h("br"), `${one.upstream} · ${one.group}`)] },
+    { name: T.words.account, cell: (one) => [h("b", {}, one.name), h("small", {}, h("br"), `${one.upstream} · ${one.group}`)], nowrap: true },
     { name: T.words.state, cell: (one) => state(one) },
     { name: T.words.limit, cell: (one) => limit(one.limit) },
     { name: T.words.inFlight, cell: (one) => count(one.in_flight), right: true },

@@ -25,7 +25,7 @@ async function operators(view, context) {
 }
 
 function lines(view, path, balancePath, chooser = null) {
-  const chosen = { month: "", kind: "" };
+  const chosen = { month: months()[0][0], kind: "" };
   const balance = h("dl", { class: "tiles" });
   const place = h("div");
   const columns = [
@@ -46,7 +46,7 @@ function lines(view, path, balancePath, chooser = null) {
     h("div", { class: "actions" }, button(T.statement.csv, () => save(`${path}?format=csv${chosen.month ? `&month=${chosen.month}` : ""}`, "statement.csv"), { glyph: "download" }))),
   balance,
   h("div", { class: "filters", style: { "margin-top": "1rem" } }, chooser,
-    field(T.statement.month, select([["", T.statement.always], ...months()], "", (value) => {
+    field(T.statement.month, select([["", T.statement.always], ...months()], chosen.month, (value) => {
       chosen.month = value;
       draw();
     })),
