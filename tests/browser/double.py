@@ -113,7 +113,7 @@ class Double:
 
     def _session(self, request: Request) -> Any:
         if request.method == "POST":
-            key = request.post_data_json["key"]
+            key = json.loads(request.post_data or "{}")["key"]
             if key not in self.keys:
                 raise Refused(401, "invalid_api_key", "This is no key of this gateway.")
             self.key = key

@@ -120,6 +120,12 @@ def test_every_page_looks_right_and_is_accessible(
         expect(page.get_by_role("link", name="All ")).to_be_visible()
         _settle(page)
         _look(page, folder / f"{one}-one-{name}.webp")
+    for one, opens in (("customers", "New customer"), ("gallery", "Open"), ("pool", "Pause")):
+        page.goto(f"{gateway.url}/#/{one}")
+        page.get_by_role("button", name=opens, exact=True).first.click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        _look(page, folder / f"{one}-dialog-{name}.webp")
+        page.keyboard.press("Escape")
     assert window.faults == []
     context.close()
 
