@@ -92,7 +92,7 @@ class Double:
         said = (request.post_data_buffer or b"").decode("utf-8", "replace")
         found = re.search(r'"prompt":"((?:[^"\\]|\\.)*)"|name="prompt"\r\n\r\n(.*?)\r\n', said)
         if found and "id" in job:
-            self.prompts[job["id"]] = found[1] or found[2]
+            self.prompts[job["id"]] = json.loads(f'"{found[1]}"') if found[1] else found[2]
         route.fulfill(response=answer)
 
     def _json(self, act: Callable[[Request], Any]) -> Callable[[Route, Request], None]:
@@ -346,7 +346,7 @@ def _minute(at: int, back: int) -> dict[str, Any]:
     return {
         "at": at,
         "completed": 22 + wave,
-        "failed": 1 if back % 29 == 0 else 0,
+        "failed": 1 if back % 29 == 1 else 0,
         "attempts": 26 + wave,
         "hidden_errors": wave // 5,
         "throttled": wave // 4,

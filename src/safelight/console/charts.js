@@ -70,7 +70,7 @@ export class Plot {
     return {
       ...this.size(), cursor: { points: { size: 6 }, drag: { x: false, y: false } }, legend: { show: false },
       scales: { y: { range: (_plot, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, Number.EPSILON) * 1.12 || 1] } },
-      axes: [{ ...axis, values: (_plot, ticks) => ticks.map((at) => this.clock(at)) }, { ...axis, size: 62, values: (_plot, ticks) => ticks.map((value) => this.format(value)) }],
+      axes: [{ ...axis, size: 34, values: (_plot, ticks) => ticks.map((at) => this.clock(at)) }, { ...axis, size: 62, values: (_plot, ticks) => ticks.map((value) => this.format(value)) }],
       series: [{}, ...this.lines.map((_line, at) => ({ stroke: ink(COLOURS[at]), width: at ? 1.6 : 2.2, points: { size: 5 }, spanGaps: false, ...(at ? {} : { fill: `${ink(COLOURS[0])}1c` }) }))],
     };
   }

@@ -126,7 +126,7 @@ export const T = {
     remove: "Delete", removeTitle: "Delete this picture?", removeText: "Its bytes are gone at once and cannot be brought back. Its line on the statement stays.",
   },
   jobs: {
-    live: "live", any: "Any state", one: "Job", back: "All jobs", steps: "What happened", result: "The delivered picture", cancel: "Cancel",
+    live: "live", any: "Any state", anyChannel: "Any channel", one: "Job", back: "All jobs", steps: "What happened", result: "The delivered picture", cancel: "Cancel",
     emptyTitle: "No jobs here", emptyText: "Each picture is one job. Jobs appear here as soon as they are ordered.",
     cancelTitle: "Cancel this job?", cancelText: "No further attempt is made. A picture that is being made already is still delivered and charged.",
   },
@@ -184,7 +184,7 @@ export const T = {
     absent: "Plots need the Python package youplot, which brings the charting library. The figures stand in /metrics as well.",
     empty: "Nothing happened in this span.",
     generation: "Generation time", generationText: "Seconds from order to picture.",
-    errors: "Error rate", errorsText: "Hidden: an attempt failed and another one made the picture. Visible: the job failed.",
+    errors: "Error rate", errorsText: "Visible: the job failed. Hidden: another attempt made its picture.",
     throttled: "429s absorbed", throttledText: "Refusals of vendors that no caller saw.",
     rate: "Images a minute", rateText: "Delivered, against what the accounts’ limits allow.",
     links: "Download success", linksText: "Links fetched as an outsider would.",

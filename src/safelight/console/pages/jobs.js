@@ -56,7 +56,12 @@ function list(view, query) {
         chosen.status = value;
         newest = "";
         draw();
-      }))), place);
+      })),
+      field(T.words.channel, h("input", { type: "search", value: chosen.model, placeholder: T.jobs.anyChannel, on: { change: (event) => {
+        chosen.model = event.target.value.trim();
+        newest = "";
+        draw();
+      } } }))), place);
   draw();
   look();
   return () => clearInterval(timer);

@@ -17,7 +17,7 @@ const share = (part, whole) => (whole ? part / whole : null);
 // name, lines, format, what each line is of one point
 const PLOTS = [
   ["generation", ["median", "p95"], duration, (one) => [one.generation_p50_s ?? null, one.generation_p95_s ?? null]],
-  ["errors", ["hidden", "visible"], percent, (one) => [share(one.hidden_errors, one.attempts), share(one.failed, one.completed + one.failed)]],
+  ["errors", ["visible", "hidden"], percent, (one) => [share(one.failed, one.completed + one.failed), share(one.hidden_errors, one.attempts)]],
   ["throttled", ["absorbed"], count, (one) => [one.throttled ?? 0]],
   ["rate", ["made", "capacity"], count, (one, step) => [one.completed * 60 / STEP_S[step], one.capacity_per_minute ?? null]],
   ["links", ["share"], percent, (one) => [one.link_success ?? null]],
