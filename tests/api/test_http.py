@@ -62,7 +62,9 @@ async def test_every_route_fails_in_one_shape(
                 await error_of(a)
 
 
-@pytest.mark.parametrize("path", ["/console/", "/v1", "/v1/images", "/v1/images/generations/", "/%00"])
+@pytest.mark.parametrize(
+    "path", ["/console/", "/v1", "/v1/images", "/v1/images/generations/", "/%00"]
+)
 async def test_an_unknown_path_is_a_404(http: aiohttp.ClientSession, path: str) -> None:
     """No redirect, no plain text."""
     async with http.get(path, allow_redirects=False) as answer:

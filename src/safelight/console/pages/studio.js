@@ -137,7 +137,7 @@ class Studio {
     const work = new Work(this);
     try {
       fill(this.stage, work.element());
-      this.stage.scrollIntoView({ block: "nearest", behavior: "smooth" });
+      this.stage.scrollIntoView({ block: "nearest", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
       await work.begin(await this.send());
       this.strip.prepend(work.thumb());
     } catch (problem) {
