@@ -19,7 +19,7 @@ from browser.double import Double
 from browser.steps import order, paint, sign_in
 from e2e.process import GatewayProcess
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.campaign]
 FIRST_VIEW_BYTES = 200_000
 SHOT_BYTES = 150_000
 PAGES = (
@@ -77,7 +77,6 @@ def test_an_inline_script_does_not_run(window: Window, gateway: GatewayProcess) 
     window.faults.clear()
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize(("theme", "width", "height"), LOOKS)
 def test_every_page_looks_right_and_is_accessible(
     browser: Browser, gateway: GatewayProcess, tmp_path: Path, theme: str, width: int, height: int

@@ -79,7 +79,7 @@ function frame() {
     safelightTheme.set(themes[safelightTheme.get()]);
     theme.lastChild.textContent = T.theme[safelightTheme.get()];
   }, { glyph: "theme", kind: "plain" });
-  rail = h("div", { class: "rail" },
+  rail = h("header", { class: "rail" },
     h("a", { class: "brand", href: "#/" }, h("span", { class: "lamp" }), "safelight"),
     h("nav", { "aria-label": T.pages },
       shown.filter(([, who]) => who === "all").map(link),
@@ -97,7 +97,7 @@ function frame() {
       event.preventDefault();
       main.focus();
     } } }, T.skip),
-    h("div", { class: "frame" }, h("div", { class: "bar" },
+    h("div", { class: "frame" }, h("nav", { class: "bar", "aria-label": T.menu },
       button(T.menu, () => openRail(!rail.classList.contains("open")), { glyph: "menu", kind: "plain", bare: true, "aria-expanded": "false" }),
       h("a", { class: "brand", href: "#/" }, h("span", { class: "lamp" }), "safelight")),
     rail, main), h("div", { class: "veil", on: { click: () => openRail(false) } }));
