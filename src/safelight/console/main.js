@@ -79,7 +79,7 @@ function frame() {
     safelightTheme.set(themes[safelightTheme.get()]);
     theme.lastChild.textContent = T.theme[safelightTheme.get()];
   }, { glyph: "theme", kind: "plain" });
-  rail = h("header", { class: "rail" },
+  rail = h("header", { class: "rail", on: { keydown: (event) => event.key === "Escape" && openRail(false) } },
     h("a", { class: "brand", href: "#/" }, h("span", { class: "lamp" }), "safelight"),
     h("nav", { "aria-label": T.pages },
       shown.filter(([, who]) => who === "all").map(link),
