@@ -57,17 +57,21 @@ COPIED = (
     Table("installation", ("only_one",)),
     Table("limiter", ("name",)),
     Table("finding", ("customer_id", "mark")),
+    Table("alert", ("id",)),
+    Table("alert_message", ("id",)),
 )
 """Rows that others refer to come first; a settle or release comes after its reserve by `seq`."""
 
 LEFT_BEHIND = frozenset(
     {
         "account_state",
+        "alert_figures",
         "commit_mark",
         "migration",
         "process",
         "round",
         "verification",
+        "watch_turn",
         "webhook_turn",
     }
 )
