@@ -1,28 +1,19 @@
 """Customers and their keys: who pays, and how they prove who they are.
 
-Keys look like `sl_live_` + 8 characters of public id + 32 of secret (190 bits) + 6 of checksum,
-base62: a typo or a made-up key is refused without a look at the database, and secret scanners can
-recognise ours. Stored is only HMAC-SHA256(pepper, key); with that much entropy a slow password hash
-would protect nothing more.
+Owns the rows of customers and of their keys, whose text is `key_text`'s: stored is only a peppered
+digest.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import secrets
-import zlib
 
 import msgspec
 
+from safelight import key_text
 from safelight.db import Transaction, UniqueViolation
 from safelight.errors import AuthenticationFailed
 from safelight.types import BudgetState, Identity, LimitChange
-
-_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_PREFIX = "sl_live_"
-_ID_CHARS, _SECRET_CHARS, _SUM_CHARS = 8, 32, 6
-
 
 class KeyInfo(msgspec.Struct, frozen=True):
     """A key as lists show it; `balance_micros` is its customer's available money.
@@ -57,27 +48,18 @@ class NameTaken(Exception):
 
 
 def new_key() -> tuple[str, str]:
-    """Return a fresh key and its public id."""
-    key_id = _random(_ID_CHARS)
-    body = _PREFIX + key_id + _random(_SECRET_CHARS)
-    return body + _checksum(body), key_id
+    """Return a fresh key of a customer and its public id."""
+    return key_text.new_key(key_text.CUSTOMER)
 
 
 def well_formed(key: str) -> bool:
     """Return whether the key's prefix, length and checksum are right."""
-    if len(key) != len(_PREFIX) + _ID_CHARS + _SECRET_CHARS + _SUM_CHARS:
-        return False
-    body, checksum = key[:-_SUM_CHARS], key[-_SUM_CHARS:]
-    return (
-        body.startswith(_PREFIX)
-        and key.isascii()
-        and hmac.compare_digest(checksum, _checksum(body))
-    )
+    return key_text.well_formed(key, key_text.CUSTOMER)
 
 
 def digest(key: str, pepper: bytes) -> bytes:
     """Return what is stored of a key."""
-    return hmac.new(pepper, key.encode(), hashlib.sha256).digest()
+    return key_text.digest(key, pepper)
 
 
 def refused() -> AuthenticationFailed:
@@ -228,15 +210,3 @@ def raise_link_epoch(tx: Transaction, customer_id: str) -> None:
     tx.execute(
         "UPDATE customer SET link_epoch = link_epoch + 1 WHERE id = :id", {"id": customer_id}
     )
-
-
-def _random(length: int) -> str:
-    return "".join(secrets.choice(_BASE62) for _ in range(length))
-
-
-def _checksum(body: str) -> str:
-    number, text = zlib.crc32(body.encode()), ""
-    for _ in range(_SUM_CHARS):
-        number, digit = divmod(number, 62)
-        text = _BASE62[digit] + text
-    return text
