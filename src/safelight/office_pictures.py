@@ -16,6 +16,7 @@ from safelight.db import Database, Transaction
 from safelight.destinations import Destination
 from safelight.gateway.persisting import check_template, check_variable
 from safelight.gateway.removing import PAGE, remove_page
+from safelight.office_acting import COMMAND, Acting, Actor, Note
 from safelight.storage import BlobStore, address
 
 
@@ -40,17 +41,20 @@ class DestinationState(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
 
 
-class OfficePictures:
+class OfficePictures(Acting):
     """The pictures of one data folder.
 
     Args:
         db: the database.
         store: the pictures.
         clock: measures how long a removal takes.
+        actor: who acts.
     """
 
-    def __init__(self, db: Database, store: BlobStore, clock: Clock) -> None:
-        self._db = db
+    def __init__(
+        self, db: Database, store: BlobStore, clock: Clock, actor: Actor = COMMAND
+    ) -> None:
+        super().__init__(db, actor)
         self._store = store
         self._clock = clock
 
@@ -80,6 +84,12 @@ class OfficePictures:
             done, more = await remove_page(self._db, self._store, self._clock, mark=mark)
             removed += done
         wanted = await self._db.read(lambda tx: len(removals.due(tx, limit=1_000_000)))
+        gone = pictures
+
+        def note(_tx: Transaction, note: Note) -> None:
+            note.before, note.after = f"{gone} pictures", "none"
+
+        await self._act("pictures.purge", customer, note)
         return Purged(pictures=pictures, inputs=len(inputs), removed=removed, left=wanted)
 
     async def set_destination(
@@ -95,7 +105,8 @@ class OfficePictures:
         check_variable(credentials_env)
         spelled = str(address.parse(url, named="the destination"))
 
-        def work(tx: Transaction) -> None:
+        def work(tx: Transaction, note: Note) -> None:
+            note.after = spelled
             destinations.put(
                 tx,
                 Destination(
@@ -107,7 +118,7 @@ class OfficePictures:
                 ),
             )
 
-        await self._db.write(work)
+        await self._act("destination.set", customer, work)
         return next(one for one in await self.destinations() if one.customer == customer)
 
     async def remove_destination(self, customer: str) -> bool:
@@ -116,8 +127,10 @@ class OfficePictures:
         Raises:
             LookupError: no such customer.
         """
-        return await self._db.write(
-            lambda tx: destinations.remove(tx, customers.customer_named(tx, customer))
+        return await self._act(
+            "destination.remove",
+            customer,
+            lambda tx, _note: destinations.remove(tx, customers.customer_named(tx, customer)),
         )
 
     async def destinations(self) -> list[DestinationState]:
