@@ -31,7 +31,7 @@ class OfficeCustomers(Acting):
     """
 
     def __init__(self, db: Database, pepper: bytes, actor: Actor = COMMAND) -> None:
-        super().__init__(db, actor)
+        Acting.__init__(self, db, actor)
         self._pepper = pepper
 
     async def create_customer_key(

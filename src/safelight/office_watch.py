@@ -28,7 +28,7 @@ class OfficeWatch(Acting):
     def __init__(
         self, db: Database, store: BlobStore | None, clock: Clock, actor: Actor = COMMAND
     ) -> None:
-        super().__init__(db, actor)
+        Acting.__init__(self, db, actor)
         self._store = store
         self._clock = clock
 

@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from safelight.db import Row, Transaction
 from safelight.types import Micros
 
@@ -103,6 +105,38 @@ def read(tx: Transaction, step: Step, *, from_s: int, to_s: int) -> list[Point]:
     for row in tx.all(_SENT, values):
         _add_attempts(points[row["at"]], row)
     return [points[at] for at in range(first, last)]
+
+
+class EndedJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that ended a moment ago. `completed_at` in milliseconds since 1970."""
+
+    id: str
+    customer_id: str
+    channel: str
+    state: str
+    completed_at: int
+
+
+def ended_between(
+    tx: Transaction, *, from_ms: int, to_ms: int, sample: int
+) -> tuple[dict[str, int], list[EndedJob]]:
+    """Return how many jobs ended in a span, by state, and the newest of them.
+
+    Args:
+        tx: a transaction.
+        from_ms: inclusive lower bound, milliseconds since 1970.
+        to_ms: exclusive upper bound.
+        sample: most jobs to return.
+    """
+    values = {"from": from_ms, "to": to_ms, "limit": sample}
+    span = "FROM job WHERE completed_at >= :from AND completed_at < :to "
+    counts = tx.all(f"SELECT state, COUNT(*) AS jobs {span}GROUP BY state", values)
+    rows = tx.all(
+        f"SELECT id, customer_id, channel, state, completed_at {span}"
+        "ORDER BY completed_at DESC, id LIMIT :limit",
+        values,
+    )
+    return {row["state"]: row["jobs"] for row in counts}, [EndedJob(**dict(row)) for row in rows]
 
 
 _TOOK = "(completed_at - started_at)"

@@ -132,7 +132,7 @@ class Crowd:
 
 
 def _out(state: State, now: float) -> bool:
-    """Return whether an account is out of use until something else than time has happened."""
+    """Return whether an account is to get nothing now, whatever its limits say."""
     return (
         state.paused
         or state.health.refused

@@ -75,3 +75,5 @@ CREATE INDEX batch_of_all   ON batch(created_at, id);
 CREATE INDEX image_of_all   ON image(created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX image_newest   ON image(customer_id, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX api_key_of_customer ON api_key(customer_id, created_at, id);
+
+ALTER TABLE verification ADD COLUMN ended_at INTEGER; -- when one last ended; NULL: none has
