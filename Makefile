@@ -15,10 +15,10 @@ DEVELOPMENT := $(VENV)/.development
 
 PIP_COMPILE := $(TOOLS)/bin/pip-compile -q --allow-unsafe --generate-hashes --strip-extras \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header \
-	--extra build --extra proof --extra demo
+	--extra build --extra proof --extra demo --extra mcp --extra recipes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve lint bench bench-pool campaign format clean requirements
+.PHONY: help demo test serve lint docs bench bench-pool campaign format clean requirements
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,10 @@ lint: $(DEVELOPMENT) ## ruff, formatting, strict mypy, import rules
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(DEVELOPMENT) ## build the documentation as a site, in build/docs/html; a broken link fails
+	@$(BIN)/python docs/site/build.py build/docs
+	@echo "build/docs/html/index.html"
 
 bench: $(RUNTIME) ## measure the gateway beside its peers: half an hour
 	-@$(MAKE) --no-print-directory $(LITELLM)/.installed-$(LITELLM_VERSION)
@@ -64,7 +68,7 @@ clean: ## remove the environment and caches; data and pictures stay
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 requirements: $(TOOLS)/.installed ## pin all dependencies again, with hashes
-	$(PIP_COMPILE) --extra test -o requirements-dev.txt pyproject.toml
+	$(PIP_COMPILE) --extra test --extra docs -o requirements-dev.txt pyproject.toml
 	$(PIP_COMPILE) --constraint requirements-dev.txt -o requirements.txt pyproject.toml
 
 $(VENV)/.created:

@@ -137,7 +137,7 @@ def test_tests_patch_nothing_and_never_sleep() -> None:
 def test_client_commands_speak_http_only() -> None:
     """What talks to a gateway imports nothing of the server."""
     local = {"__init__", "serve", "keys", "credit", "services", "bench", "bench_pool", "accounts"}
-    local |= {"key_limits", "verify"}
+    local |= {"key_limits", "verify", "doctor"}
     local |= {"receipt", "export", "reconcile"}
     local |= {"backup", "bench_growth", "bench_money", "migrate"}
     local |= {"storage", "images", "refund"}

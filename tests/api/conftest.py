@@ -19,7 +19,7 @@ from api.fake_retention import FakeRetention
 from api.fake_webhooks import FakeWebhooks
 from safelight.api import make_asgi
 from safelight.api.context import Services
-from safelight.api.server import uvicorn_config
+from safelight.api.server import BACKLOG, uvicorn_config
 from safelight.channels import Channels
 from safelight.clock import ManualClock
 from safelight.config import Config, load_config
@@ -106,6 +106,7 @@ async def server(services: Services, stall_s: float) -> AsyncIterator[Server]:
         ),
         "127.0.0.1",
         0,
+        backlog=BACKLOG,
     )
     port = listener.sockets[0].getsockname()[1]
     assert isinstance(services.gateway, FakeGateway)

@@ -21,6 +21,7 @@ from safelight.errors import RateLimited, Unavailable
 
 FORMS = ("/v1/files",)
 JSON_BODIES = {one.path for one in OPERATIONS if one.method == "post" and one.body} - {*FORMS}
+ANY_BODY = ("/v1/diagnostics/body",)
 PUBLIC = ("/healthz", "/readyz", "/openapi.json", "/i/{file}")
 
 
@@ -49,7 +50,7 @@ async def test_every_route_fails_in_one_shape(
     json_type = {"content-type": "application/json"}
     key = {"authorization": f"Bearer {KEY}"}
     async with aiohttp.ClientSession(server.url, headers=key) as caller:
-        if method == "POST":
+        if method == "POST" and path not in ANY_BODY:
             async with caller.post(url, data=b"[", headers=json_type) as a:
                 error = await error_of(a)
                 if path in JSON_BODIES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ async def test_facts_travel_in_headers(client: openai.AsyncOpenAI, server: Serve
     assert raw.headers["x-safelight-job-id"] == "job_1"
     assert raw.headers["x-safelight-size-plan"] == "crop from 1824x1024"
     assert raw.headers["x-safelight-price-micros"] == "30000"
+    assert raw.headers["x-safelight-image-sha256"] == sha256(server.gateway.picture).hexdigest()
     assert raw.headers["x-request-id"].startswith("req_")
     assert int(raw.headers["openai-processing-ms"]) >= 0
     assert "idempotent-replayed" not in raw.headers

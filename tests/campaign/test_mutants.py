@@ -136,13 +136,16 @@ MUTANTS: dict[str, Mutant] = {
         (
             Change(
                 "gateway/running.py",
-                "            await self._store(path, answer.received.digest, proof)\n",
-                "            self._source = path\n",
+                "            await self._store(received.path, received.digest, proof)\n",
+                "            self._source = received.path\n"
+                "            with received.path.open('rb') as opened:\n"
+                "                proof(opened.fileno())\n",
             ),
             Change(
                 "gateway/running.py",
                 "        await self._ended(done)\n\n        self._watch_margin(answer)\n",
-                "        await self._store(self._source, blob.digest)\n"
+                "        if hasattr(self, '_source'):\n"
+                "            await self._store(self._source, blob.digest)\n"
                 "        await self._ended(done)\n",
             ),
         ),

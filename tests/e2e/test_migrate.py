@@ -135,7 +135,7 @@ def end_one(tx: Transaction, number: int, customer_id: str, key_id: str, blob: B
 
 
 @pytest.mark.parametrize(
-    "lines_before", [1_000, pytest.param(10_000, marks=pytest.mark.campaign)], ids=str
+    "lines_before", [300, pytest.param(10_000, marks=pytest.mark.campaign)], ids=str
 )
 def test_an_installation_moves_to_postgres_and_back(
     tmp_path: Path, postgres_url: str, lines_before: int

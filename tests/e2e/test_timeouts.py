@@ -82,7 +82,9 @@ def run(
     return wire
 
 
-@pytest.mark.parametrize(("timeout_s", "latency_s"), [(2, 5), (0.5, 3)])
+@pytest.mark.parametrize(
+    ("timeout_s", "latency_s"), [pytest.param(2, 5, marks=pytest.mark.campaign), (0.5, 3)]
+)
 def test_a_few_impatient_callers(tmp_path: Path, timeout_s: float, latency_s: float) -> None:
     """Each is answered before its cut, and its retry collects the one picture that was bought."""
     wire = run(tmp_path, runs=4, at_once=4, timeout_s=timeout_s, latency_s=latency_s)

@@ -121,6 +121,9 @@ def order_headers(order: Order, jobs: Sequence[Job], *, price_micros: int) -> He
         (b"x-safelight-size-plan", jobs[0].size_plan.describe().encode()),
         (b"x-safelight-price-micros", str(price_micros).encode()),
     ]
+    digests = [image.blob.digest for image in images_of(jobs)]
+    if digests:
+        headers.append((b"x-safelight-image-sha256", ",".join(digests).encode()))
     failed = [f"{job.id};{job.failure.code}" for job in jobs if job.failure is not None]
     if failed:
         headers.append((b"x-safelight-failed-jobs", ",".join(failed).encode("ascii", "replace")))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from safelight.api.batch_ports import BatchingPort, FilingPort
+from safelight.api.places import KeyPlaces
 from safelight.api.sending import SendingRoom
 from safelight.api.webhook_port import WebhookPort
 from safelight.channels import Channels
@@ -197,6 +198,7 @@ class Services:
             that an early failure can still be a plain HTTP error.
         buffer_patience_s: how long a large JSON body waits for room in memory, seconds.
         sending: the memory that answers share.
+        diagnosing: what each key has open of the tests of connections.
     """
 
     gateway: GatewayPort
@@ -214,3 +216,4 @@ class Services:
     stream_patience_s: float = 10.0
     buffer_patience_s: float = 5.0
     sending: SendingRoom = field(default_factory=SendingRoom)
+    diagnosing: KeyPlaces = field(default_factory=KeyPlaces)

@@ -16,6 +16,8 @@ import safelight
 from safelight.api.batches import BatchBody, BatchList, BatchView
 from safelight.api.billing import StatementList
 from safelight.api.chat_wire import ChatBody
+from safelight.api.diagnostics import QUERY as SILENCE_QUERY
+from safelight.api.diagnostics import BodyView, SilenceView
 from safelight.api.events import JobEvent
 from safelight.api.exchange import Exchange
 from safelight.api.files import FileDeleted, FileForm, FileList, FileView
@@ -249,6 +251,14 @@ OPERATIONS: tuple[_Operation, ...] = (
         "get", "/v1/billing/statement", "List every charge and every free failure.", StatementList,
         query=("format", "after", "limit", "from", "to", "month"),
     ),
+    _Operation(
+        "get", "/v1/diagnostics/silence", "Answer after a silence, to test the proxies between.",
+        SilenceView, query=SILENCE_QUERY,
+    ),
+    _Operation(
+        "post", "/v1/diagnostics/body", "Count the bytes of any body, to test the proxies.",
+        BodyView,
+    ),
     _Operation("get", "/healthz", "Tell that the process runs.", Health, public=True),
     _Operation("get", "/readyz", "Tell that orders are taken.", Health, public=True),
     _Operation("get", "/openapi.json", "Show this document.", _DOCUMENT, public=True),
@@ -444,6 +454,11 @@ def _failures(operation: _Operation) -> dict[str, Any]:
         statuses = {**statuses, "416": "The range starts behind the end; see Content-Range."}
     if operation.path.endswith("/cancel"):
         statuses = {**statuses, "409": "It has ended already."}
+    if operation.path.startswith("/v1/diagnostics/"):
+        statuses = {
+            **statuses,
+            **{key: _ERRORS[key] for key in ("408", "413", "415", "429", "503")},
+        }
     if operation.path == "/readyz":
         statuses = {**statuses, "503": _ERRORS["503"]}
     content = {"application/json": {"schema": _ref(ErrorBody)}}

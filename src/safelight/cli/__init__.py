@@ -22,16 +22,19 @@ from safelight.cli import (
     bench,
     credit,
     demo,
+    doctor,
     edit,
     export,
     generate,
     images,
     keys,
+    mcp,
     migrate,
     output,
     receipt,
     reconcile,
     refund,
+    run,
     serve,
     sizes,
     statement,
@@ -90,6 +93,7 @@ def build() -> typer.Typer:
     program.command(rich_help_panel=running)(worker.worker)
     program.command(rich_help_panel=running)(demo.demo)
     program.command(rich_help_panel=running)(accounts.accounts)
+    program.command(rich_help_panel=running)(doctor.doctor)
     program.command(rich_help_panel=running)(migrate.migrate)
     program.command(rich_help_panel=running)(backup.backup)
     program.command(rich_help_panel=running)(backup.restore)
@@ -99,6 +103,8 @@ def build() -> typer.Typer:
     program.command(rich_help_panel=pictures)(generate.generate)
     program.command(rich_help_panel=pictures)(edit.edit)
     program.command(rich_help_panel=pictures)(sizes.sizes)
+    program.command(rich_help_panel=pictures)(mcp.mcp)
+    program.add_typer(run.run, name="run", rich_help_panel=pictures)
     program.add_typer(batch.batch, name="batch", rich_help_panel=pictures)
     program.add_typer(webhooks.webhooks, name="webhooks", rich_help_panel=pictures)
     program.add_typer(keys.keys, name="keys", rich_help_panel=money)

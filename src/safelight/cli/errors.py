@@ -28,6 +28,9 @@ class ExitCode(IntEnum):
     NO_BALANCE = 5
     MODERATION = 6
     FINDINGS = 7
+    REVIEW = 8
+    COST_BOUND = 9
+    DISK_FULL = 10
     INTERRUPTED = 130
 
 
@@ -54,6 +57,9 @@ EXIT_CODE_MEANINGS: Mapping[ExitCode, str] = {
     ExitCode.NO_BALANCE: "the balance does not cover the price",
     ExitCode.MODERATION: "refused by a safety system",
     ExitCode.FINDINGS: "something does not add up",
+    ExitCode.REVIEW: "pictures wait for a person's review",
+    ExitCode.COST_BOUND: "stopped at --max-cost",
+    ExitCode.DISK_FULL: "the disk is full",
     ExitCode.INTERRUPTED: "interrupted",
 }
 

@@ -112,6 +112,16 @@ def gateway(context: typer.Context, url: str, api_key: str, timeout_s: float) ->
     Raises:
         CliError: address or key is missing or malformed (exit code 2).
     """
+    check_gateway(url, api_key)
+    return Gateway(url, api_key, services_of(context).patience(timeout_s))
+
+
+def check_gateway(url: str, api_key: str) -> None:
+    """Say what is missing, if the options name no gateway or no key.
+
+    Raises:
+        CliError: one of them is empty (exit code 2).
+    """
     if not url:
         raise CliError(
             "no gateway address",
@@ -125,7 +135,6 @@ def gateway(context: typer.Context, url: str, api_key: str, timeout_s: float) ->
             hint="Set SAFELIGHT_API_KEY (or OPENAI_API_KEY), or give --api-key. "
             "The operator makes keys with: safelight keys create NAME",
         )
-    return Gateway(url, api_key, services_of(context).patience(timeout_s))
 
 
 def dollars(text: str) -> int:

@@ -70,7 +70,9 @@ class DiskStore:
         self._unread: OrderedDict[str, None] = OrderedDict()
         """The blobs kept last that nobody has read yet."""
         self._durable = bytearray(0x10000)
-        """Of each folder `ab/cd`: whether this process has made the folders above it durable."""
+        """Of each folder `ab/cd`: whether this process has made its name in `ab` durable."""
+        self._durable_above = bytearray(0x100)
+        """The same of each folder `ab` and its name in the root."""
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="disk")
         self._reading_back = threading.BoundedSemaphore(_READERS)
         self._remove_leftovers()
@@ -285,17 +287,22 @@ class DiskStore:
         Another process may have made them and not fsynced them yet.
         """
         fsync_folder(path.parent)
-        place = int(path.name[:4], 16)
+        place, above = int(path.name[:4], 16), int(path.name[:2], 16)
         if not self._durable[place]:
-            for folder in (path.parent.parent, self._root):
-                fsync_folder(folder)
+            fsync_folder(path.parent.parent)
             self._durable[place] = 1
+        if not self._durable_above[above]:
+            fsync_folder(self._root)
+            self._durable_above[above] = 1
 
     def _make_folders(self, path: Path) -> None:
         if path.parent.is_dir() and self._temporary.is_dir():
             return
-        self._durable[int(path.name[:4], 16)] = 0
-        make_folder(self._root)
+        place, above = int(path.name[:4], 16), int(path.name[:2], 16)
+        self._durable[place] = 0
+        if not path.parent.parent.is_dir():
+            self._durable_above[above] = 0
+            make_folder(self._root)
         for folder in (self._temporary, path.parent.parent, path.parent):
             folder.mkdir(mode=0o700, exist_ok=True)
 
