@@ -109,7 +109,7 @@ class Feed:
     def _changed_accounts(self, tx: Transaction) -> list[News]:
         book = accounts.read(tx, since_s=0)
         pauses = account_pauses.all_pauses(tx)
-        now = {
+        now: dict[str, dict[str, object]] = {
             name: {
                 "name": name,
                 "state": one.state,

@@ -223,7 +223,7 @@ class Looking:
             raise NotFound(f"No picture has the id {image_id!r}.", param="id")
         return found
 
-    # --- accounts and plots ------------------------------------------------------------------------
+    # --- accounts and plots ----------------------------------------------------------------------
 
     async def account_entries(self, *, since_s: float | None) -> list[AccountEntry]:
         """Return every account with its figures of the last `since_s` seconds; None: of all time.
@@ -267,7 +267,7 @@ class Looking:
                 code="too_many_points",
             ) from None
 
-    # --- the house ---------------------------------------------------------------------------------
+    # --- the house -------------------------------------------------------------------------------
 
     async def books(self) -> Books:
         """Return what the last verification came to."""

@@ -68,7 +68,10 @@ ALTER TABLE account_state ADD COLUMN score      REAL;
 ALTER TABLE account_state ADD COLUMN fail_share REAL;
 
 -- Lists over all customers, newest first, and sums over a span of time that read the index alone.
-CREATE INDEX job_of_all     ON job(state, created_at, id);
+-- One for each end: an index by state would be taken for orders' own statements, too.
+CREATE INDEX job_completed  ON job(created_at, id, channel) WHERE state = 'completed';
+CREATE INDEX job_failed     ON job(created_at, id, channel) WHERE state = 'failed';
+CREATE INDEX job_cancelled  ON job(created_at, id, channel) WHERE state = 'cancelled';
 CREATE INDEX job_ended      ON job(completed_at, state, channel, created_at, started_at, price_micros)
   WHERE completed_at IS NOT NULL;
 CREATE INDEX batch_of_all   ON batch(created_at, id);
