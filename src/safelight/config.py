@@ -31,6 +31,7 @@ from safelight.config_file import (
     Text,
 )
 from safelight.config_queue import QueueConfig
+from safelight.config_watch import WATCH_SECTIONS, WatchConfig, load_watch
 from safelight.errors import ConfigError, InvalidValue
 from safelight.types import Account, Micros
 
@@ -232,6 +233,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: WebhooksConfig = WebhooksConfig()
     queue: QueueConfig = QueueConfig()
     retention: RetentionConfig = RetentionConfig()
+    watch: WatchConfig = WatchConfig()
     path: Path | None = None
     warnings: tuple[str, ...] = ()
 
@@ -247,6 +249,7 @@ SECTIONS: tuple[str, ...] = (
     "pool",
     "files",
     "batches",
+    *WATCH_SECTIONS,
     "accounts",
     "channels",
 )
@@ -276,9 +279,10 @@ def load_config(path: Path | None, data_dir: Path, *, environ: Mapping[str, str]
     if not live:
         raise file.error(("channels",), "every channel is switched off; leave one enabled")
     accounts = load_accounts(file, {n: c.enabled for n, c in channels.items()}, environ)
+    server = _load_server(file)
     return Config(
         data_dir=data_dir,
-        server=_load_server(file),
+        server=server,
         storage=_section(file, StorageConfig, "storage"),
         retention=_section(file, RetentionConfig, "retention"),
         billing=_load_billing(file),
@@ -288,6 +292,7 @@ def load_config(path: Path | None, data_dir: Path, *, environ: Mapping[str, str]
         pool=_load_pool(file),
         files=_section(file, FilesConfig, "files"),
         batches=load_batches(file),
+        watch=load_watch(file, environ, public_url=server.public_url),
         accounts=accounts,
         channels=live,
         path=path,

@@ -1,7 +1,7 @@
 """Logs: one JSON object a line on standard error, by an allow-list of fields, without secrets.
 
-Owns the shape of log lines and the last filter over the finished text. Metrics come with the
-console.
+Owns the shape of log lines and the last filter over the finished text. docs/metrics.md describes
+the line that each ended job is.
 """
 
 from __future__ import annotations
@@ -35,6 +35,24 @@ FIELDS = (
     "file",
     "backup",
     "worker",
+    "channel",
+    "size",
+    "plan",
+    "attempts",
+    "queue_s",
+    "generation_s",
+    "total_s",
+    "bytes",
+    "price_micros",
+    "cost_micros",
+    "outcome",
+    "prompt_length",
+    "prompt_hash",
+    "prompt",
+    "alert_id",
+    "rule",
+    "value",
+    "threshold",
 )
 """Extra fields that a line may carry; whatever else a record holds stays out."""
 
@@ -67,13 +85,8 @@ class JsonFormatter(logging.Formatter):
         }
         if self._worker is not None:
             line["worker"] = self._worker
-        line.update(
-            {
-                name: getattr(record, name)
-                for name in FIELDS
-                if getattr(record, name, None) is not None
-            }
-        )
+        said = record.__dict__
+        line.update({name: said[name] for name in FIELDS if said.get(name) is not None})
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return redact(msgspec.json.encode(line).decode())

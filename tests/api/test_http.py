@@ -22,7 +22,7 @@ from safelight.errors import RateLimited, Unavailable
 FORMS = ("/v1/files",)
 JSON_BODIES = {one.path for one in OPERATIONS if one.method == "post" and one.body} - {*FORMS}
 ANY_BODY = ("/v1/diagnostics/body",)
-PUBLIC = ("/healthz", "/readyz", "/openapi.json", "/i/{file}")
+PUBLIC = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/i/{file}")
 
 
 @pytest.mark.parametrize(("method", "path", "_handler"), ROUTES)

@@ -28,12 +28,14 @@ from safelight.api import (
     openapi,
     receipts,
     retention,
+    scrapes,
     webhooks,
 )
 from safelight.api.budget import ByteBudget
 from safelight.api.context import Services
 from safelight.api.exchange import ClientGone, Exchange
 from safelight.api.problems import Headers, Problem
+from safelight.api.route_classes import route_class
 from safelight.api.sockets import SOCKET_PATH, JobSocket
 from safelight.errors import (
     InternalError,
@@ -44,11 +46,14 @@ from safelight.errors import (
     storage_code,
     storage_refusal,
 )
+from safelight.metrics import status_class
 
 log = logging.getLogger("safelight.api")
 
 Handler = Callable[[Exchange], Awaitable[None]]
 _EXCHANGE = "safelight.exchange"
+HUNG_UP = "hung_up"
+"""The class of status of a caller who left before an answer began."""
 
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/images/generations", images.generations),
@@ -95,6 +100,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/diagnostics/body", diagnostics.body),
     ("GET", "/healthz", meta.healthz),
     ("GET", "/readyz", meta.readyz),
+    ("GET", "/metrics", scrapes.metrics),
     ("GET", "/openapi.json", openapi.document),
 )
 
@@ -155,6 +161,10 @@ class _Application:
             await self._serve(exchange, scope, receive, send)
         except ClientGone:
             return
+        finally:
+            path = getattr(scope.get("route"), "path", None)
+            status = HUNG_UP if exchange.status is None else status_class(exchange.status)
+            self._services.metrics.answered(route_class(path), status)
 
     async def _serve_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         # The server upgrades nothing else; there is one kind of socket.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from safelight import tracing
 from safelight.api.exchange import Exchange
 from safelight.api.timing import Timing
 from safelight.errors import AuthenticationFailed, InvalidValue
@@ -72,6 +73,7 @@ def caller_of(
         webhook_url=webhook_url,
         persist=persist,
         metadata=metadata,
+        traceparent=tracing.valid(exchange.header("traceparent")),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from safelight.api.batch_ports import BatchingPort, FilingPort
 from safelight.api.places import KeyPlaces
+from safelight.api.scrapes import Scrapes
 from safelight.api.sending import SendingRoom
 from safelight.api.webhook_port import WebhookPort
 from safelight.channels import Channels
@@ -33,6 +34,7 @@ from safelight.gateway.progress import Update
 from safelight.gateway.receipts import Receipt
 from safelight.job_lists import JobFilter
 from safelight.links import Links
+from safelight.metrics import Metrics
 from safelight.storage import BlobStore
 from safelight.types import BlobRef, Identity, ImageRecord, ImageRequest, Job, KeyBalance, Quote
 
@@ -198,6 +200,8 @@ class Services:
             that an early failure can still be a plain HTTP error.
         buffer_patience_s: how long a large JSON body waits for room in memory, seconds.
         sending: the memory that answers share.
+        metrics: what is counted of answers.
+        scrapes: who may read the counts, and how; None: nobody.
         diagnosing: what each key has open of the tests of connections.
     """
 
@@ -216,4 +220,6 @@ class Services:
     stream_patience_s: float = 10.0
     buffer_patience_s: float = 5.0
     sending: SendingRoom = field(default_factory=SendingRoom)
+    metrics: Metrics = field(default_factory=Metrics)
+    scrapes: Scrapes | None = None
     diagnosing: KeyPlaces = field(default_factory=KeyPlaces)

@@ -164,6 +164,7 @@ _IMAGE = "image/*"
 _REDIRECT = "redirect"
 _DOCUMENT = "document"
 _BYTES = "bytes"
+_TEXT = "text/plain"
 
 OPERATIONS: tuple[_Operation, ...] = (
     _Operation(
@@ -261,6 +262,7 @@ OPERATIONS: tuple[_Operation, ...] = (
     ),
     _Operation("get", "/healthz", "Tell that the process runs.", Health, public=True),
     _Operation("get", "/readyz", "Tell that orders are taken.", Health, public=True),
+    _Operation("get", "/metrics", "Show the counts of this process.", _TEXT, public=True),
     _Operation("get", "/openapi.json", "Show this document.", _DOCUMENT, public=True),
 )  # fmt: skip
 
@@ -411,6 +413,9 @@ def _success(operation: _Operation) -> dict[str, Any]:
     if operation.answer == _BYTES:
         file = {"application/octet-stream": {"schema": _FILE}}
         return {"200": {"description": "The file.", "content": file}}
+    if operation.answer == _TEXT:
+        text = {_TEXT: {"schema": {"type": "string"}}}
+        return {"200": {"description": "Prometheus' text format.", "content": text}}
     if isinstance(operation.answer, str):
         schema: dict[str, Any] = {"type": "object"}
     else:
@@ -454,6 +459,8 @@ def _failures(operation: _Operation) -> dict[str, Any]:
         statuses = {**statuses, "416": "The range starts behind the end; see Content-Range."}
     if operation.path.endswith("/cancel"):
         statuses = {**statuses, "409": "It has ended already."}
+    if operation.path == "/metrics":
+        statuses = {**statuses, "401": _ERRORS["401"], "409": "Several processes share the port."}
     if operation.path.startswith("/v1/diagnostics/"):
         statuses = {
             **statuses,

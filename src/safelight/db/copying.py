@@ -61,17 +61,21 @@ COPIED = (
     Table("browser_session", ("id",)),
     Table("admin_act", ("seq",)),
     Table("account_pause", ("account",)),
+    Table("alert", ("id",)),
+    Table("alert_message", ("id",)),
 )
 """Rows that others refer to come first; a settle or release comes after its reserve by `seq`."""
 
 LEFT_BEHIND = frozenset(
     {
         "account_state",
+        "alert_figures",
         "commit_mark",
         "migration",
         "process",
         "round",
         "verification",
+        "watch_turn",
         "webhook_turn",
     }
 )

@@ -136,6 +136,11 @@ class Gateway(Reading):
         return len(self._tasks)
 
     @property
+    def waiting(self) -> int:
+        """How many jobs wait for an account in this process."""
+        return self._turns.waiting
+
+    @property
     def running_ids(self) -> frozenset[str]:
         """The jobs that run in this process now."""
         return frozenset(self._runs)
@@ -385,6 +390,7 @@ class Gateway(Reading):
             log.exception("delivery not noted", extra={"request_id": order.request_id})
         if not attachment.done:
             self._acceptance.look_again()
+        self._parts.notes.left(order.jobs, delivered=attachment.done)
 
     async def wait(self, order: Order, *, timeout_s: float | None = None) -> tuple[Job, ...]:
         """Return the order's jobs when all have ended.

@@ -62,6 +62,7 @@ class Cancelling:
         job, changed = await self._parts.db.write(cancel)
         if job is not None and changed:
             if job.state is JobState.CANCELLED:
+                self._parts.notes.ended(job)
                 self._parts.news.set()
                 self._ended(job)
             elif not job.state.terminal:

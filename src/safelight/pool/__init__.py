@@ -315,6 +315,10 @@ class Pool:
             for state in self._states.values()
         ]
 
+    def endpoints_down(self) -> dict[str, bool]:
+        """Return whether each endpoint is down, by what it fails as."""
+        return {name: endpoint.down for name, endpoint in self._endpoints.items()}
+
     def __repr__(self) -> str:
         return f"Pool({', '.join(f'{v.account.name} {v.state}' for v in self.views())})"
 
