@@ -36,6 +36,7 @@ class KeyInfo(msgspec.Struct, frozen=True):
     budgets: tuple[BudgetState, ...] = ()
     frozen_at: int | None = None
     keep_alive: bool = False
+    customer_id: str = ""
 
 
 class CustomerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -291,7 +292,7 @@ def customer_of_key(tx: Transaction, key_id: str) -> str | None:
 
 
 _KEYS = (
-    "SELECT k.id, c.name AS customer, k.name, k.last4, k.created_at, k.revoked_at, "
+    "SELECT k.id, k.customer_id, c.name AS customer, k.name, k.last4, k.created_at, k.revoked_at, "
     "k.requests_per_minute, k.max_in_flight, k.keep_alive, "
     "b.posted_micros - b.held_micros AS balance_micros, "
     "CASE WHEN b.floor_micros < 0 THEN -b.floor_micros ELSE 0 END AS credit_line_micros, "

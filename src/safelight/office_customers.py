@@ -59,26 +59,41 @@ class OfficeCustomers(Acting):
         await self._act("key.create", name, work)
         return key
 
-    async def create_customer(self, name: str, credit_micros: Micros) -> customers.CustomerInfo:
-        """Make a customer without a key.
+    async def create_customer(
+        self, name: str, credit_micros: Micros, *, with_key: bool = False
+    ) -> tuple[customers.CustomerInfo, str | None]:
+        """Make a customer and return it, with the text of a first key where one is wanted.
 
         Raises:
             customers.NameTaken: there is one of that name.
         """
         customer_id = new_customer_id()
+        key, key_id = customers.new_key()
 
         def work(tx: Transaction, note: Note) -> customers.CustomerInfo:
             customers.create_customer(tx, customer_id=customer_id, name=name)
             ledger.open_balance(tx, customer_id)
+            if with_key:
+                customers.add_key(
+                    tx,
+                    key=key,
+                    key_id=key_id,
+                    customer_id=customer_id,
+                    name=name,
+                    pepper=self._pepper,
+                )
             if credit_micros > 0:
                 topup(tx, customer_id, credit_micros, "first credit", actor=self._actor)
             note.subject = customer_id
             note.after = f"{name}, credit {micros_to_dollars(credit_micros)}"
+            if with_key:
+                note.after += f", key {key_id}"
             found = customers.get(tx, customer_id)
             assert found is not None
             return found
 
-        return await self._act("customer.create", name, work)
+        made = await self._act("customer.create", name, work)
+        return made, key if with_key else None
 
     async def rename(self, customer_id: str, name: str) -> customers.CustomerInfo:
         """Give a customer another name.
@@ -98,24 +113,26 @@ class OfficeCustomers(Acting):
 
         return await self._act("customer.rename", customer_id, work)
 
-    async def add_key(self, customer_id: str, name: str, limits: LimitChange = UNLIMITED) -> str:
-        """Make another key of a customer and return it.
+    async def add_key(
+        self, customer_id: str, name: str, limits: LimitChange = UNLIMITED
+    ) -> tuple[str, customers.KeyInfo]:
+        """Make another key of a customer and return its text, and what lists show of it.
 
         Raises:
             LookupError: no such customer.
         """
         key, key_id = customers.new_key()
 
-        def work(tx: Transaction, note: Note) -> None:
+        def work(tx: Transaction, note: Note) -> customers.KeyInfo:
             ledger.balance(tx, customer_id)
             customers.add_key(
                 tx, key=key, key_id=key_id, customer_id=customer_id, name=name, pepper=self._pepper
             )
             change_limits(tx, customer_id, key_id, limits)
             note.after = f"key {key_id}, {name}"
+            return key_with_budgets(tx, key_id)
 
-        await self._act("key.create", customer_id, work)
-        return key
+        return key, await self._act("key.create", customer_id, work)
 
     async def list_keys(self) -> list[customers.KeyInfo]:
         """Return every key with its limits, oldest first."""

@@ -11,8 +11,9 @@ from safelight.admin_acts import Actor
 from safelight.administration import system
 from safelight.administration.deeds import Deeds, Rooms
 from safelight.administration.doors import Doors
-from safelight.administration.feed import AlertsNow, Feed
+from safelight.administration.feed import Feed
 from safelight.administration.looking import Looking
+from safelight.administration.verifying import Verifying
 from safelight.clock import Clock
 from safelight.config import Config
 from safelight.gateway import Gateway
@@ -36,7 +37,6 @@ class Administration:
         auditor: verifies.
         config: the operator's file.
         pepper: the secret under which keys are stored.
-        alerts: tells which alerts stand; None: nobody judges alerts here.
     """
 
     def __init__(
@@ -48,7 +48,6 @@ class Administration:
         auditor: Auditor,
         config: Config,
         pepper: bytes,
-        alerts: AlertsNow | None = None,
     ) -> None:
         self._rooms = Rooms(parts.db, gateway, retention, auditor)
         self._parts = parts
@@ -56,10 +55,10 @@ class Administration:
         self._pepper = pepper
         self._started_ms = parts.clock.now_ms()
         self.clock: Clock = parts.clock
-        self.alerts = alerts
         self.doors = Doors(parts.db, parts.clock, pepper, gateway.authenticate)
         self.looking = Looking(parts.db, parts.clock, config, pepper)
-        self.feed = Feed(parts.db, alerts=alerts)
+        self.feed = Feed(parts.db)
+        self.verifying = Verifying()
 
     def acting_as(self, actor: Actor) -> Deeds:
         """Return what `actor` may do, each deed noted in that name."""
@@ -85,6 +84,7 @@ class Administration:
             in_flight=gateway.running,
         )
 
-    async def standing_alerts(self) -> list[dict[str, object]] | None:
-        """Return the alerts that stand; None: nobody judges alerts here."""
-        return None if self.alerts is None else await self._parts.db.read(self.alerts)
+    async def stop(self) -> None:
+        """Tell watchers that nothing comes any more, and end what operators have begun."""
+        await self.feed.stop()
+        await self.verifying.stop()

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from safelight import admin_acts
 from safelight.admin_acts import Actor, Note
-from safelight.db import Database
+from safelight.db import Database, Transaction
 from safelight.errors import SafelightError
 from safelight.gateway import Gateway
-from safelight.gateway.retention import Retention
+from safelight.gateway.retention import Noted, Retention
 from safelight.gateway.verification import Report
 from safelight.gateway.verification.auditor import Auditor
 from safelight.office_customers import OfficeCustomers
@@ -64,56 +64,67 @@ class Deeds:
 
     async def cancel(self, job: Job) -> Job:
         """Cancel anybody's job, as its customer could."""
-        ended = await self._noted(
-            "job.cancel", job.id, self._rooms.gateway.cancel(job.customer_id, job.id)
+
+        def noted(tx: Transaction, before: Job, after: Job) -> None:
+            words = "no further attempt" if after.state is before.state else after.state
+            self._write(tx, "job.cancel", Note(job.id, before.state, words))
+
+        gateway = self._rooms.gateway
+        return await self._refusals(
+            "job.cancel", job.id, gateway.cancel(job.customer_id, job.id, noted=noted)
         )
-        await self._note("job.cancel", Note(job.id, job.state, ended.state))
-        return ended
 
     async def pin(self, image: ImageRecord) -> ImageRecord:
         """Keep anybody's picture."""
-        kept = await self._noted(
-            "image.pin", image.id, self._rooms.retention.pin(image.customer_id, image.id)
+        retention, noted = self._rooms.retention, self._changed("image.pin")
+        return await self._refusals(
+            "image.pin", image.id, retention.pin(image.customer_id, image.id, noted=noted)
         )
-        await self._note("image.pin", Note(image.id, _kept(image), _kept(kept)))
-        return kept
 
     async def unpin(self, image: ImageRecord) -> ImageRecord:
         """Let anybody's picture expire again."""
-        kept = await self._noted(
-            "image.unpin", image.id, self._rooms.retention.unpin(image.customer_id, image.id)
+        retention, noted = self._rooms.retention, self._changed("image.unpin")
+        return await self._refusals(
+            "image.unpin", image.id, retention.unpin(image.customer_id, image.id, noted=noted)
         )
-        await self._note("image.unpin", Note(image.id, _kept(image), _kept(kept)))
-        return kept
 
     async def delete(self, image: ImageRecord) -> None:
         """Delete anybody's picture; its lines stay."""
-        deleting = self._rooms.retention.delete(image.customer_id, image.id)
-        await self._noted("image.delete", image.id, deleting)
-        await self._note("image.delete", Note(image.id, _kept(image), "deleted"))
+        retention, noted = self._rooms.retention, self._changed("image.delete")
+        await self._refusals(
+            "image.delete", image.id, retention.delete(image.customer_id, image.id, noted=noted)
+        )
 
     async def verify(self) -> Report:
-        """Verify all books now.
+        """Verify all books now; a verification is many transactions, the act is noted at its end.
 
         Raises:
             Conflict: this process is at it.
         """
-        report = await self._noted("books.verify", "books", self._rooms.auditor.run_now())
-        await self._note("books.verify", Note("books", after=f"{len(report.findings)} findings"))
+        report = await self._refusals("books.verify", "books", self._rooms.auditor.run_now())
+        note = Note("books", after=f"{len(report.findings)} findings")
+        await self._rooms.db.write(lambda tx: self._write(tx, "books.verify", note))
         return report
 
-    async def _noted(self, act: str, subject: str, doing: Awaitable[T]) -> T:
+    def _changed(self, act: str) -> Noted:
+        def noted(tx: Transaction, before: ImageRecord, after: ImageRecord) -> None:
+            self._write(tx, act, Note(before.id, _kept(before), _kept(after)))
+
+        return noted
+
+    async def _refusals(self, act: str, subject: str, doing: Awaitable[T]) -> T:
         try:
             return await doing
         except SafelightError as error:
             if error.status < 500:
-                await self._note(act, Note(subject), outcome=f"refused: {error.message}")
+                words, note = f"refused: {error.message}", Note(subject)
+                await self._rooms.db.write(
+                    lambda tx: admin_acts.note(tx, self._actor, act, note, outcome=words)
+                )
             raise
 
-    async def _note(self, act: str, note: Note, *, outcome: str = admin_acts.DONE) -> None:
-        await self._rooms.db.write(
-            lambda tx: admin_acts.note(tx, self._actor, act, note, outcome=outcome)
-        )
+    def _write(self, tx: Transaction, act: str, note: Note) -> None:
+        admin_acts.note(tx, self._actor, act, note)
 
 
 def _kept(image: ImageRecord) -> str:

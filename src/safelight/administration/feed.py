@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 
 import msgspec
 
-from safelight import account_pauses, accounts, customers, series
+from safelight import account_pauses, accounts, alerts, customers, series
+from safelight.alerts import Alert
 from safelight.db import Database, Transaction
 from safelight.errors import Unavailable
 
@@ -24,9 +25,6 @@ LOOK_S = 1.0
 SAMPLE = 5
 """Ended jobs that are told one by one in one look; the others are counted."""
 QUEUE_MAX = 50
-
-AlertsNow = Callable[[Transaction], list[dict[str, object]]]
-"""The alerts that stand, each with an `id`; whoever judges alerts gives it."""
 
 
 class News(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,31 +39,27 @@ class Feed:
 
     Args:
         db: the database.
-        alerts: tells which alerts stand; None: nobody judges alerts here.
         every_s: seconds between looks.
     """
 
-    def __init__(
-        self, db: Database, *, alerts: AlertsNow | None = None, every_s: float = LOOK_S
-    ) -> None:
+    def __init__(self, db: Database, *, every_s: float = LOOK_S) -> None:
         self._db = db
-        self._alerts = alerts
         self._every_s = every_s
-        self._watchers: dict[asyncio.Queue[News], None] = {}
+        self._watchers: dict[asyncio.Queue[News | None], None] = {}
         self._task: asyncio.Task[None] | None = None
         self._accounts: dict[str, dict[str, object]] | None = None
-        self._standing: dict[str, dict[str, object]] | None = None
+        self._standing: dict[str, Alert] | None = None
         self._since_ms: int | None = None
 
     async def follow(self) -> AsyncGenerator[News, None]:
-        """Yield what changes from now on, for as long as it is asked."""
-        queue: asyncio.Queue[News] = asyncio.Queue(QUEUE_MAX)
+        """Yield what changes from now on, until nobody asks any more or the process leaves."""
+        queue: asyncio.Queue[News | None] = asyncio.Queue(QUEUE_MAX + 1)
         self._watchers[queue] = None
         if self._task is None:
             self._task = asyncio.create_task(self._look_while_watched(), name="admin feed")
         try:
-            while True:
-                yield await queue.get()
+            while (news := await queue.get()) is not None:
+                yield news
         finally:
             self._watchers.pop(queue, None)
 
@@ -74,12 +68,14 @@ class Feed:
         return await self._db.read(self._look)
 
     async def stop(self) -> None:
-        """Stop looking."""
+        """Stop looking, and tell those who watch that nothing comes any more."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+        for queue in self._watchers:
+            queue.put_nowait(None)
 
     async def _look_while_watched(self) -> None:
         self._accounts = self._standing = self._since_ms = None
@@ -91,7 +87,7 @@ class Feed:
                     news = []
                 for queue in self._watchers:
                     for one in news:
-                        if not queue.full():
+                        if queue.qsize() < QUEUE_MAX:
                             queue.put_nowait(one)
                 await asyncio.sleep(self._every_s)
         finally:
@@ -147,17 +143,27 @@ class Feed:
         return [News(kind="jobs", data={"ended": counts, "jobs": jobs})]
 
     def _changed_alerts(self, tx: Transaction) -> list[News]:
-        if self._alerts is None:
-            return []
-        now = {str(one["id"]): one for one in self._alerts(tx)}
+        now = {one.id: one for one in alerts.current(tx)}
         before, self._standing = self._standing, now
         if before is None:
             return []
-        raised = [one for name, one in now.items() if name not in before]
-        resolved = [one for name, one in before.items() if name not in now]
-        if not raised and not resolved:
+        gone = [alerts.get(tx, name) or one for name, one in before.items() if name not in now]
+        raised = [_told(one) for name, one in now.items() if name not in before]
+        if not raised and not gone:
             return []
+        resolved = [_told(one) for one in gone]
         return [News(kind="alert", data={"raised": raised, "resolved": resolved})]
+
+
+def _told(alert: Alert) -> dict[str, object]:
+    return {
+        "id": alert.id,
+        "name": alert.rule,
+        "subject": alert.subject,
+        "message": alert.words,
+        "raised_at": alert.raised_at // 1000,
+        "resolved_at": None if alert.resolved_at is None else alert.resolved_at // 1000,
+    }
 
 
 def _words(one: dict[str, object] | None) -> tuple[object, ...]:

@@ -14,6 +14,7 @@ from safelight import (
     account_pauses,
     accounts,
     admin_acts,
+    alerts,
     batches,
     browser_sessions,
     budgets,
@@ -27,6 +28,7 @@ from safelight import (
 from safelight.account_pauses import Pause
 from safelight.accounts import AccountBook, Limit, Standing, Tally
 from safelight.admin_acts import Act
+from safelight.alerts import Alert
 from safelight.batches import BatchRow, Counts
 from safelight.browser_sessions import Session
 from safelight.clock import Clock
@@ -42,8 +44,12 @@ from safelight.job_lists import JobFilter
 from safelight.series import Point, Step
 from safelight.types import Account, ImageRecord, Job
 
-FIGURES_S = 10.0
-"""How old figures of accounts may be that pages ask for again and again."""
+FIGURES_S, FIGURES_REST = 2.0, 20.0
+"""How old figures of accounts may be that pages ask for again and again: so many seconds, and so
+many times as long as it took to read them."""
+FIGURES_MAX = 8
+"""Spans of figures that are remembered."""
+_STOPPED = ("paused", "refused", "exhausted", "down")
 FINDINGS_MAX = 200
 
 T = TypeVar("T")
@@ -159,6 +165,17 @@ class Looking:
 
         return await self._db.read(look)
 
+    async def key(self, key_id: str) -> KeyInfo | None:
+        """Return a key with its budgets, in use or not, or None."""
+
+        def look(tx: Transaction) -> KeyInfo | None:
+            found = customers.get_key(tx, key_id)
+            if found is None:
+                return None
+            return msgspec.structs.replace(found, budgets=budgets.states(tx, key_id))
+
+        return await self._db.read(look)
+
     # --- work ------------------------------------------------------------------------------------
 
     async def job_page(
@@ -206,6 +223,22 @@ class Looking:
         )
         return found[:limit], len(found) > limit
 
+    async def batch(self, batch_id: str) -> tuple[BatchRow, Counts]:
+        """Return anybody's batch.
+
+        Raises:
+            NotFound: none has the id.
+        """
+
+        def look(tx: Transaction) -> tuple[BatchRow, Counts] | None:
+            row = batches.get(tx, batch_id)
+            return None if row is None else (row, batches.counts(tx, row))
+
+        found = await self._db.read(look)
+        if found is None:
+            raise NotFound(f"No batch has the id {batch_id!r}.", param="id")
+        return found
+
     async def image_page(
         self, wanted: image_lists.Wanted, *, after: str | None, limit: int
     ) -> image_lists.Page:
@@ -230,11 +263,7 @@ class Looking:
 
         Figures may be a few seconds old; how an account stands is as its processes say now.
         """
-        book, until = self._figures.get(since_s, (None, 0.0))
-        if book is None or until <= self._clock.monotonic():
-            book = await self._db.read(lambda tx: accounts.read(tx, since_s=since_s))
-            self._figures = {since_s: (book, self._clock.monotonic() + FIGURES_S)}
-        figures = book
+        figures = await self._figures_of(since_s)
 
         def look(tx: Transaction) -> tuple[AccountBook, dict[str, Pause]]:
             return accounts.read(tx, since_s=0), account_pauses.all_pauses(tx)
@@ -246,6 +275,34 @@ class Looking:
             _entry(name, configured.get(name), figures, now, pauses.get(name))
             for name in [*configured, *sorted(known_names - set(configured))]
         ]
+
+    async def _figures_of(self, since_s: float | None) -> AccountBook:
+        began = self._clock.monotonic()
+        book, until = self._figures.get(since_s, (None, 0.0))
+        if book is None or until <= began:
+            book = await self._db.read(lambda tx: accounts.read(tx, since_s=since_s))
+            now = self._clock.monotonic()
+            if len(self._figures) >= FIGURES_MAX:
+                self._figures.clear()
+            self._figures[since_s] = book, now + FIGURES_S + FIGURES_REST * (now - began)
+        return book
+
+    async def capacity_per_minute(self) -> float | None:
+        """Return how many images a minute the limits allow now; None: of a group none is known.
+
+        Groups count whose accounts are not all paused, refused, without money or down.
+        """
+        now = await self._db.read(lambda tx: accounts.read(tx, since_s=0))
+        limits: dict[str, float | None] = {}
+        for account in self._config.accounts:
+            standing = now.standing(account.name, account.group)
+            if standing is None or standing.state in _STOPPED:
+                continue
+            limit = now.limits.get(account.group)
+            stated = account.images_per_minute
+            limits[account.group] = stated if limit is None else limit.images_per_minute
+        known_limits = [one for one in limits.values() if one is not None]
+        return sum(known_limits) if len(known_limits) == len(limits) else None
 
     async def account_names(self) -> set[str]:
         """Return the accounts that can be paused."""
@@ -278,6 +335,22 @@ class Looking:
             return Books(began_at=began_at, ended_at=ended_at, findings=findings)
 
         return await self._db.read(look)
+
+    async def alerts(
+        self, *, standing: bool, after: str | None, limit: int
+    ) -> tuple[list[Alert], bool]:
+        """Return alerts: those that stand, or all, newest first; and whether there are more."""
+
+        def look(tx: Transaction) -> list[Alert]:
+            if standing:
+                return alerts.current(tx)
+            seen = None if after is None else alerts.get(tx, after)
+            if after is not None and seen is None:
+                raise LookupError(after)
+            return alerts.history(tx, after=seen, limit=limit + 1)
+
+        found = await self._page(look)
+        return (found, False) if standing else (found[:limit], len(found) > limit)
 
     async def sessions(self) -> list[Session]:
         """Return the sessions that are not over."""

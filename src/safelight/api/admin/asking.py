@@ -20,7 +20,7 @@ from safelight.api.exchange import Exchange
 from safelight.api.problems import Headers
 from safelight.api.wire import parse_fields
 from safelight.errors import Conflict, InvalidValue, NotFound, UnknownParameter
-from safelight.money import MICROS_MAX, micros_to_dollars
+from safelight.money import MICROS_MAX
 from safelight.office_acting import NotCharged
 
 NO_STORE: Headers = [(b"cache-control", b"no-store")]
@@ -180,8 +180,3 @@ def refusals(missing: NotFound) -> Iterator[None]:
     except NotCharged as error:
         text = str(error)
         raise Conflict(f"{text[:1].upper()}{text[1:]}.", code="not_charged") from None
-
-
-def dollars(micros: int) -> str:
-    """Return an amount for a message."""
-    return f"${micros_to_dollars(micros)}"

@@ -49,9 +49,7 @@ async def batch(exchange: Exchange) -> None:
     """Answer GET /admin/v1/batches/{id}."""
     row, counts = await asking.looking(exchange).batch(exchange.path_param("id"))
     names = await asking.looking(exchange).names([row.customer_id])
-    await exchange.respond_json(
-        _view(row, counts, names[row.customer_id]), headers=asking.NO_STORE
-    )
+    await exchange.respond_json(_view(row, counts, names[row.customer_id]), headers=asking.NO_STORE)
 
 
 def _view(row: BatchRow, counts: Counts, customer: str) -> AdminBatch:

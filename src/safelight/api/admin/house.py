@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from safelight.admin_acts import Act
-from safelight.administration.looking import Books
+from safelight.alerts import Alert
 from safelight.api.admin import asking
 from safelight.api.exchange import Exchange
 from safelight.api.job_views import seconds
@@ -101,6 +101,19 @@ async def audit(exchange: Exchange) -> None:
     await exchange.respond_json(listed, headers=asking.NO_STORE)
 
 
+async def alerts(exchange: Exchange) -> None:
+    """Answer GET /admin/v1/alerts, newest first; `standing=true`: those that are not over."""
+    query = asking.query_of(exchange, "standing", *asking.PAGE)
+    found, has_more = await asking.looking(exchange).alerts(
+        standing=asking.flag_of(query, "standing") or False,
+        after=query.get("after") or None,
+        limit=asking.limit_of(query),
+    )
+    data = tuple(_alert(one) for one in found)
+    listed = AlertList(data=data, last_id=data[-1].id if data else None, has_more=has_more)
+    await exchange.respond_json(listed, headers=asking.NO_STORE)
+
+
 async def verification(exchange: Exchange) -> None:
     """Answer GET /admin/v1/verification."""
     asking.query_of(exchange)
@@ -110,7 +123,7 @@ async def verification(exchange: Exchange) -> None:
 async def verify(exchange: Exchange) -> None:
     """Answer POST /admin/v1/verification: at its end, or 202 where it takes longer than that."""
     await asking.body_of(exchange, asking.Nothing)
-    verifying = house_verifying(exchange)
+    verifying = asking.house_of(exchange).verifying
     ended = await verifying.run(await asking.deeds(exchange), within_s=ENDED_WITHIN_S)
     await _show_books(exchange, status=200 if ended else 202)
 
@@ -120,3 +133,40 @@ async def system(exchange: Exchange) -> None:
     asking.query_of(exchange)
     found = await asking.house_of(exchange).system()
     await exchange.respond_json(found, headers=asking.NO_STORE)
+
+
+async def _show_books(exchange: Exchange, *, status: int = 200) -> None:
+    books = await asking.looking(exchange).books()
+    view = VerificationView(
+        began_at=seconds(books.began_at),
+        ended_at=seconds(books.ended_at),
+        running=asking.house_of(exchange).verifying.running,
+        findings=tuple(
+            FindingView(
+                text=one.words,
+                customer_id=one.customer_id,
+                customer=one.customer,
+                found_at=one.found_at // 1000,
+            )
+            for one in books.findings
+        ),
+    )
+    await exchange.respond_json(view, status=status, headers=asking.NO_STORE)
+
+
+def _act(one: Act) -> ActView:
+    values = {name: getattr(one, name) for name in ActView.__struct_fields__ if name != "object"}
+    return ActView(**{**values, "at": one.at // 1000})
+
+
+def _alert(one: Alert) -> AlertView:
+    return AlertView(
+        id=one.id,
+        name=one.rule,
+        subject=one.subject,
+        message=one.words,
+        value=one.value,
+        threshold=one.threshold,
+        raised_at=one.raised_at // 1000,
+        resolved_at=seconds(one.resolved_at),
+    )

@@ -30,8 +30,8 @@ class KeyChange(msgspec.Struct, kw_only=True):
     are named change, and null takes one away.
     """
 
-    requests_per_minute: Rate | None | msgspec.UnsetType = msgspec.UNSET
-    max_in_flight: Rate | None | msgspec.UnsetType = msgspec.UNSET
+    requests_per_minute: Rate | msgspec.UnsetType | None = msgspec.UNSET
+    max_in_flight: Rate | msgspec.UnsetType | None = msgspec.UNSET
     budgets: dict[Period, Amount | None] = {}
     keep_alive: bool | msgspec.UnsetType = msgspec.UNSET
 
