@@ -72,24 +72,22 @@ class OfficePictures(Acting):
             removals.want(tx, [*pictures, *inputs])
             return pictures, inputs
 
-        pictures = removed = 0
-        while True:
+        def first_page(tx: Transaction, note: Note) -> tuple[list[str], list[str]]:
+            customer_id = customers.customer_named(tx, customer)
+            note.before, note.after = f"{lifetimes.count(tx, customer_id)} pictures", "none"
+            return page(tx)
+
+        some, inputs = await self._act("pictures.purge", customer, first_page)
+        pictures, removed = len(some), 0
+        while len(some) == PAGE:
             some, inputs = await self._db.write(page)
             pictures += len(some)
-            if len(some) < PAGE:
-                break
         more = True
         while more:
             mark = f"rm_{secrets.token_hex(12)}"
             done, more = await remove_page(self._db, self._store, self._clock, mark=mark)
             removed += done
         wanted = await self._db.read(lambda tx: len(removals.due(tx, limit=1_000_000)))
-        gone = pictures
-
-        def note(_tx: Transaction, note: Note) -> None:
-            note.before, note.after = f"{gone} pictures", "none"
-
-        await self._act("pictures.purge", customer, note)
         return Purged(pictures=pictures, inputs=len(inputs), removed=removed, left=wanted)
 
     async def set_destination(

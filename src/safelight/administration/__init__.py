@@ -54,6 +54,7 @@ class Administration:
         self._config = config
         self._pepper = pepper
         self._started_ms = parts.clock.now_ms()
+        self._sizes = system.FolderSizes(config.data_dir, parts.clock)
         self.clock: Clock = parts.clock
         self.doors = Doors(parts.db, parts.clock, pepper, gateway.authenticate)
         self.looking = Looking(parts.db, parts.clock, config, pepper)
@@ -79,6 +80,7 @@ class Administration:
             store=self._parts.storage,
             config=self._config,
             clock=self._parts.clock,
+            sizes=self._sizes,
             started_ms=self._started_ms,
             accepting=gateway.accepting,
             in_flight=gateway.running,

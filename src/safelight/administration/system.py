@@ -19,6 +19,7 @@ from safelight.config import Config
 from safelight.db import Database, Transaction, address
 from safelight.storage import BlobStore
 
+FOLDER_S = 60.0
 FILES_MAX = 20_000
 """Most files that are looked at for the size of a folder; beyond it the size is a lower bound."""
 
@@ -77,12 +78,35 @@ class SystemState(msgspec.Struct, frozen=True, kw_only=True):
     clock: ClockState
 
 
+class FolderSizes:
+    """Sizes of a data folder, looked at anew at most once in `FOLDER_S` seconds.
+
+    Args:
+        data: the folder.
+        clock: how old they are.
+    """
+
+    def __init__(self, data: Path, clock: Clock) -> None:
+        self._data = data
+        self._clock = clock
+        self._found: FolderState | None = None
+        self._until = 0.0
+
+    async def look(self) -> FolderState:
+        """Return them."""
+        if self._found is None or self._until <= self._clock.monotonic():
+            self._found = await asyncio.to_thread(_folder, self._data)
+            self._until = self._clock.monotonic() + FOLDER_S
+        return self._found
+
+
 async def look(
     *,
     db: Database,
     store: BlobStore,
     config: Config,
     clock: Clock,
+    sizes: FolderSizes,
     started_ms: int,
     accepting: bool,
     in_flight: int,
@@ -108,9 +132,8 @@ async def look(
 
     database_ms, version, processes = await db.read(read)
     now_ms = clock.now_ms()
-    data = config.data_dir
     in_file = address.chosen(os.environ) is None
-    file = data / address.DATABASE_FILE
+    file = config.data_dir / address.DATABASE_FILE
     return SystemState(
         version=safelight.__version__,
         started_at=started_ms // 1000,
@@ -119,7 +142,7 @@ async def look(
         processes=processes,
         database=DatabaseState(
             kind="sqlite" if in_file else "postgresql",
-            bytes=file.stat().st_size if in_file and file.exists() else None,
+            bytes=_database_bytes(file) if in_file else None,
             schema_version=version,
         ),
         storage=StorageState(
@@ -128,9 +151,14 @@ async def look(
             else "disk",
             free_bytes=await store.free_bytes(),
         ),
-        data_folder=await asyncio.to_thread(_folder, data),
+        data_folder=await sizes.look(),
         clock=ClockState(now_at=now_ms // 1000, database_ahead_ms=database_ms - now_ms),
     )
+
+
+def _database_bytes(file: Path) -> int:
+    # What was written last is in the log beside the file.
+    return sum(one.stat().st_size for one in file.parent.glob(f"{file.name}*"))
 
 
 def _folder(data: Path) -> FolderState:

@@ -80,6 +80,12 @@ class CustomerView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     key: str | msgspec.UnsetType = msgspec.UNSET
 
 
+class Unfrozen(CustomerView, frozen=True, kw_only=True):
+    """A customer who may order again; `accepted` has the findings that count no more, in words."""
+
+    accepted: tuple[str, ...]
+
+
 class CustomerList(msgspec.Struct, frozen=True, kw_only=True):
     """Customers by name; `after` with `last_id` gives the next ones."""
 
@@ -87,14 +93,6 @@ class CustomerList(msgspec.Struct, frozen=True, kw_only=True):
     data: tuple[CustomerView, ...]
     last_id: str | None
     has_more: bool
-
-
-class Unfrozen(msgspec.Struct, frozen=True, kw_only=True):
-    """A customer who may order again; `accepted` has the findings that count no more, in words."""
-
-    object: str = "customer.unfrozen"
-    customer: CustomerView
-    accepted: tuple[str, ...]
 
 
 async def customers(exchange: Exchange) -> None:
@@ -155,9 +153,8 @@ async def unfreeze(exchange: Exchange) -> None:
     with asking.refusals(no_customer(customer_id)):
         _, accepted = await watch.unfreeze_by_id(customer_id, reason)
     found = customer_view(await asking.looking(exchange).customer(customer_id))
-    await exchange.respond_json(
-        Unfrozen(customer=found, accepted=accepted), headers=asking.NO_STORE
-    )
+    view = Unfrozen(**msgspec.structs.asdict(found), accepted=accepted)
+    await exchange.respond_json(view, headers=asking.NO_STORE)
 
 
 async def credit(exchange: Exchange) -> None:
