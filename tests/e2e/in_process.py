@@ -52,7 +52,7 @@ class InProcess:
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send one request; `target` is path and query, `body` becomes JSON, bytes go as they are."""
+        """Send one request; `target` is path and query, `body` becomes JSON if it is no bytes."""
         path, _, query = target.partition("?")
         data = b"" if body is None else body
         if not isinstance(data, bytes):

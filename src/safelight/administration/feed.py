@@ -67,6 +67,18 @@ class Feed:
         """Return what has changed since the last look; of the first one nothing."""
         return await self._db.read(self._look)
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody watches."""
+        return bool(self._watchers)
+
+    def spread(self, news: list[News]) -> None:
+        """Tell all who watch; whoever is slow misses some."""
+        for queue in self._watchers:
+            for one in news:
+                if queue.qsize() < QUEUE_MAX:
+                    queue.put_nowait(one)
+
     async def stop(self) -> None:
         """Stop looking, and tell those who watch that nothing comes any more."""
         if self._task is not None:
@@ -85,10 +97,7 @@ class Feed:
                     news = await self.look()
                 except Unavailable:  # the next look tells
                     news = []
-                for queue in self._watchers:
-                    for one in news:
-                        if queue.qsize() < QUEUE_MAX:
-                            queue.put_nowait(one)
+                self.spread(news)
                 await asyncio.sleep(self._every_s)
         finally:
             self._task = None
