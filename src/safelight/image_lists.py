@@ -84,7 +84,7 @@ def _place(tx: Transaction, customer_id: str | None, image_id: str) -> int:
 def _rows(
     tx: Transaction, wanted: Wanted, at: int | None, last_id: str | None, *, limit: int
 ) -> list[Row]:
-    conditions = ["i.deleted_at IS NULL"]
+    conditions = ["i.deleted_at IS NULL", "i.created_at >= 0"]
     values: dict[str, object] = {"limit": limit}
     if wanted.customer_id is not None:
         conditions.append("i.customer_id = :customer")

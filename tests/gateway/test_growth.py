@@ -103,7 +103,8 @@ async def serve_and_note(folder: Path) -> list[Statement]:
 async def look_as_operators_do(db: Database, clock: Clock, config: Config) -> None:
     """Read every list, page and plot that operators have."""
     looking = Looking(db, clock, config, b"pepper")
-    (job,), _ = await looking.job_page(None, JobFilter(), after=None, limit=1)
+    chosen = JobFilter(states=(JobState.COMPLETED,))
+    (job,), _ = await looking.job_page(None, chosen, after=None, limit=1)
     assert job.image is not None
     for chosen in FILTERS:
         for customer_id in (None, "cus_1"):
