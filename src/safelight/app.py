@@ -17,6 +17,7 @@ from collections.abc import Collection
 import msgspec
 
 from safelight import allocator, backups
+from safelight.administration import Administration
 from safelight.api import make_asgi
 from safelight.api.batch_forms import BatchForms
 from safelight.api.batches import BatchMessages
@@ -157,6 +158,14 @@ class App:
         self.persisting = Persisting(self.parts, self.engine)
         self.handlers["storage"] = self.persisting.run
         self.observing = Observing(config, self.parts, self.gateway, links, owner=self.owner)
+        self.administration = Administration(
+            self.parts,
+            self.gateway,
+            retention=self.retention,
+            auditor=self.auditor,
+            config=config,
+            pepper=self.keyring.pepper(),
+        )
         self.services = self._make_services(links)
         self.asgi = make_asgi(self.services)
         self._recovery = Recovery(self.gateway, self.parts, self.processes)
@@ -213,6 +222,7 @@ class App:
             sending=SendingRoom(config.server.max_sending_bytes),
             metrics=self.metrics,
             scrapes=self.observing.scrapes,
+            administration=self.administration,
         )
 
     def _make_notifying(self, links: Links) -> Notifying:
@@ -368,6 +378,7 @@ class App:
     async def drain(self, seconds: float) -> int:
         """Begin nothing more, and give running jobs `seconds`; return how many are left."""
         self.gateway.accepting = False
+        await self.administration.stop()
         _, left = await asyncio.gather(self.engine.pause(), self.gateway.drain(seconds))
         return left
 

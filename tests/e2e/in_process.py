@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,15 +44,26 @@ class InProcess:
         self.key = key
 
     async def ask(
-        self, method: str, target: str, body: Any = None, *, key: str | None = None
+        self,
+        method: str,
+        target: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send one request; `target` is path and query, `body` becomes JSON."""
+        """Send one request; `target` is path and query, `body` becomes JSON if it is no bytes."""
         path, _, query = target.partition("?")
-        data = b"" if body is None else json.dumps(body).encode()
-        headers = [(b"host", b"gateway.test"), (b"content-length", str(len(data)).encode())]
-        headers.append((b"authorization", f"Bearer {key or self.key}".encode()))
-        if data:
-            headers.append((b"content-type", b"application/json"))
+        data = b"" if body is None else body
+        if not isinstance(data, bytes):
+            data = json.dumps(data).encode()
+        named = {
+            "host": "gateway.test",
+            "content-length": str(len(data)),
+            "authorization": f"Bearer {key or self.key}",
+            **({"content-type": "application/json"} if data else {}),
+            **(headers or {}),
+        }
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -63,7 +74,7 @@ class InProcess:
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "root_path": "",
-            "headers": headers,
+            "headers": [(name.encode(), value.encode()) for name, value in named.items()],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
         }

@@ -32,6 +32,8 @@ from safelight.api import (
     scrapes,
     webhooks,
 )
+from safelight.api.admin import ADMIN_ROUTES
+from safelight.api.admin.access import guarded
 from safelight.api.budget import ByteBudget
 from safelight.api.context import Services
 from safelight.api.exchange import ClientGone, Exchange
@@ -111,6 +113,11 @@ CONSOLE: tuple[tuple[str, Handler], ...] = (
     ("/console/{version}/{path:path}", console.asset),
 )
 """What browsers read; it is no part of the contract in /openapi.json."""
+ADMIN: tuple[tuple[str, str, Handler], ...] = tuple(
+    (method, path, guarded(role, handler)) for method, path, role, handler in ADMIN_ROUTES
+)
+ALL_ROUTES = (*ROUTES, *ADMIN)
+"""Operators' routes come last: looking for a route goes through those before it."""
 
 
 def make_asgi(services: Services) -> ASGIApp:
@@ -147,9 +154,9 @@ class _Application:
             services.config.server.max_buffered_bytes, patience_s=services.buffer_patience_s
         )
         routes = [Route("/v1/images/variations", _Endpoint(images.variations))]
-        for method, path, handler in ROUTES:
+        for method, path, handler in ALL_ROUTES:
             routes.append(Route(path, _Endpoint(handler), methods=[method], name=path))
-        for path in {path: None for _, path, _ in ROUTES if "{" not in path}:
+        for path in {path: None for _, path, _ in ALL_ROUTES if "{" not in path}:
             # Before those with parameters: GET /v1/images/generations asks for no picture.
             last = max(at for at, route in enumerate(routes) if route.path == path)
             routes.insert(last + 1, Route(path, _NotAllowed(_methods_of(path))))
@@ -230,13 +237,13 @@ def _routing_problem(scope: Scope, error: HTTPException) -> tuple[SafelightError
 
 def _methods_of(path: str) -> str:
     """Return the methods that a route's path takes, as the header `Allow` lists them."""
-    methods = {method for method, known, _ in ROUTES if known == path}
+    methods = {method for method, known, _ in ALL_ROUTES if known == path}
     return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 def _hint(path: str) -> str:
     """Return what is probably wrong with a path, as a sentence, or nothing."""
-    known = {known for _, known, _ in ROUTES}
+    known = {known for _, known, _ in ALL_ROUTES}
     for changed, hint in (
         (f"/v1{path}", "Let the base URL of your client end in /v1"),
         (path.removeprefix("/v1"), "The base URL of your client has one /v1 too many"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from safelight.administration import Administration
 from safelight.api.batch_ports import BatchingPort, FilingPort
 from safelight.api.places import KeyPlaces
 from safelight.api.scrapes import Scrapes
@@ -203,6 +204,7 @@ class Services:
         metrics: what is counted of answers.
         scrapes: who may read the counts, and how; None: nobody.
         diagnosing: what each key has open of the tests of connections.
+        administration: what operators see and do; None: nothing.
     """
 
     gateway: GatewayPort
@@ -223,3 +225,4 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     scrapes: Scrapes | None = None
     diagnosing: KeyPlaces = field(default_factory=KeyPlaces)
+    administration: Administration | None = None

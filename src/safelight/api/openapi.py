@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 import safelight
+from safelight.api.admin import contract
 from safelight.api.batches import BatchBody, BatchList, BatchView
 from safelight.api.billing import StatementList
 from safelight.api.chat_wire import ChatBody
@@ -321,13 +322,14 @@ def openapi_json() -> bytes:
         for kind in (operation.answer, operation.body, ErrorBody, RequestView)
         if isinstance(kind, type)
     }
-    ordered = sorted(structs, key=lambda kind: kind.__name__)
+    ordered = sorted(structs | contract.structs(), key=lambda kind: kind.__name__)
     _, components = msgspec.json.schema_components(
         ordered, ref_template="#/components/schemas/{name}"
     )
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _describe(operation)
+    paths |= contract.paths(_ref(ErrorBody))
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
