@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from safelight import allocator, backups
+from safelight.administration import Administration
 from safelight.api import make_asgi
 from safelight.api.batch_forms import BatchForms
 from safelight.api.batches import BatchMessages
@@ -137,11 +138,19 @@ class App:
         self.filing = Filing(self.parts, config.files)
         self.batching = self._make_batching()
         self.handlers["batches"] = self.batching.feed
-        links = Links(self.keyring, clock, max_ttl_s=_longest_link(config))
+        links = Links(self.keyring, clock, max_ttl_s=config.longest_link_s)
         self.notifying = self._make_notifying(links)
         self.handlers["webhooks"] = self.notifying.deliver
         self.persisting = Persisting(self.parts, self.engine)
         self.handlers["storage"] = self.persisting.run
+        self.administration = Administration(
+            self.parts,
+            self.gateway,
+            retention=self.retention,
+            auditor=self.auditor,
+            config=config,
+            pepper=self.keyring.pepper(),
+        )
         self.services = Services(
             gateway=self.gateway,
             channels=self.channels,
@@ -155,6 +164,7 @@ class App:
             config=config,
             spool_dir=self.uploads,
             sending=SendingRoom(config.server.max_sending_bytes),
+            administration=self.administration,
         )
         self.asgi = make_asgi(self.services)
         self._recovery = Recovery(self.gateway, self.parts, self.processes)
@@ -487,8 +497,3 @@ def where_pictures_are(data_dir: Path, environ: Mapping[str, str], *, configured
         ConfigError: the operator names another store than the folder's.
     """
     return store_address.of_folder(data_dir, store_address.chosen(environ, configured))
-
-
-def _longest_link(config: Config) -> int:
-    """Return the longest life of any channel's links, seconds; no valid link ends later."""
-    return max((channel.link_ttl_s for channel in config.channels.values()), default=1)

@@ -35,6 +35,7 @@ FIELDS = (
     "file",
     "backup",
     "worker",
+    "address",
 )
 """Extra fields that a line may carry; whatever else a record holds stays out."""
 

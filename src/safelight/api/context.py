@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from safelight.administration import Administration
 from safelight.api.batch_ports import BatchingPort, FilingPort
 from safelight.api.places import KeyPlaces
 from safelight.api.sending import SendingRoom
@@ -31,6 +32,7 @@ from safelight.gateway.orders import (
 )
 from safelight.gateway.progress import Update
 from safelight.gateway.receipts import Receipt
+from safelight.image_lists import Page, Wanted
 from safelight.job_lists import JobFilter
 from safelight.links import Links
 from safelight.storage import BlobStore
@@ -174,6 +176,10 @@ class RetentionPort(Protocol):
         """Return a picture."""
         ...
 
+    async def page(self, wanted: Wanted, *, after: str | None, limit: int) -> Page:
+        """Return a customer's pictures, newest first, or raise InvalidValue."""
+        ...
+
     async def pin(self, customer_id: str, image_id: str) -> ImageRecord:
         """Keep a picture until it is unpinned."""
         ...
@@ -199,6 +205,7 @@ class Services:
         buffer_patience_s: how long a large JSON body waits for room in memory, seconds.
         sending: the memory that answers share.
         diagnosing: what each key has open of the tests of connections.
+        administration: the operators' side, where browsers sign in too; None: there is none.
     """
 
     gateway: GatewayPort
@@ -217,3 +224,4 @@ class Services:
     buffer_patience_s: float = 5.0
     sending: SendingRoom = field(default_factory=SendingRoom)
     diagnosing: KeyPlaces = field(default_factory=KeyPlaces)
+    administration: Administration | None = None
