@@ -143,14 +143,6 @@ class App:
         self.handlers["webhooks"] = self.notifying.deliver
         self.persisting = Persisting(self.parts, self.engine)
         self.handlers["storage"] = self.persisting.run
-        self.administration = Administration(
-            self.parts,
-            self.gateway,
-            retention=self.retention,
-            auditor=self.auditor,
-            config=config,
-            pepper=self.keyring.pepper(),
-        )
         self.services = Services(
             gateway=self.gateway,
             channels=self.channels,
@@ -164,7 +156,7 @@ class App:
             config=config,
             spool_dir=self.uploads,
             sending=SendingRoom(config.server.max_sending_bytes),
-            administration=self.administration,
+            administration=self._make_administration(),
         )
         self.asgi = make_asgi(self.services)
         self._recovery = Recovery(self.gateway, self.parts, self.processes)
@@ -201,6 +193,16 @@ class App:
             max_in_flight=config.server.max_in_flight,
             limits=config.limits,
             queue=config.queue,
+        )
+
+    def _make_administration(self) -> Administration:
+        return Administration(
+            self.parts,
+            self.gateway,
+            retention=self.retention,
+            auditor=self.auditor,
+            config=self.config,
+            pepper=self.keyring.pepper(),
         )
 
     def _make_notifying(self, links: Links) -> Notifying:
@@ -339,14 +341,14 @@ class App:
         if origin is None or origin.reconciled:
             return
         await release_open_jobs(self.parts, until_ms=origin.restored_at)
-        done = msgspec.structs.replace(origin, reconciled=True)
-        backups.write_origin(self.config.data_dir, done)
+        backups.write_origin(self.config.data_dir, msgspec.structs.replace(origin, reconciled=True))
 
     async def _look(self) -> None:
         # Who drains must not begin what it will not finish: another process will.
         if self.gateway.accepting:
-            uploads = self.services.spool_dir.parent
-            await asyncio.to_thread(self.processes.files.remove_left, uploads)
+            await asyncio.to_thread(
+                self.processes.files.remove_left, self.services.spool_dir.parent
+            )
             await self._recovery.look()
 
     async def _beat(self) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import uvicorn
 
-from safelight import allocator, customers, listening, telemetry
+from safelight import admin_keys, allocator, customers, listening, telemetry
 from safelight.api.health import make_health
 from safelight.api.server import BACKLOG, uvicorn_config
 from safelight.app import App, make_data_folder
@@ -96,13 +96,15 @@ async def _serve(
             # is shown only once.
             listener = _listener(settings, worker)
             first_key = await _first_customer(app)
+            operated = await app.db.read(admin_keys.any_in_use)
             recovered = await app.start()
         except BaseException:
             await app.stop(0)
             raise
 
     def listening(port: int) -> None:
-        on_ready(_server_info(config, port, first_key=first_key, recovered=recovered))
+        info = _server_info(config, port, first_key=first_key, recovered=recovered)
+        on_ready(msgspec.structs.replace(info, operated=operated))
 
     await _until_told(app, _Server(settings, listening), listener)
     return 0
