@@ -122,8 +122,7 @@ class App:
             blobs=config.billing.verify_blobs,
         )
         self.uploads = self.processes.files.own_folder(data / "uploads")
-        self.handlers: dict[Queue, Handler] = {}
-        """Who works on the rows of which queue; filled before the start."""
+        self.handlers: dict[Queue, Handler] = {}  # who works on which; filled before the start
         self.engine = self.make_engine()
         self.gateway = self._make_gateway()
         self.queueing = Queueing(
@@ -346,9 +345,8 @@ class App:
     async def _look(self) -> None:
         # Who drains must not begin what it will not finish: another process will.
         if self.gateway.accepting:
-            await asyncio.to_thread(
-                self.processes.files.remove_left, self.services.spool_dir.parent
-            )
+            uploads = self.services.spool_dir.parent
+            await asyncio.to_thread(self.processes.files.remove_left, uploads)
             await self._recovery.look()
 
     async def _beat(self) -> None:
