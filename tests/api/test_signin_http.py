@@ -306,7 +306,8 @@ async def test_sessions_of_a_key_are_bounded_the_oldest_goes_first(house: House)
 
 async def test_a_body_without_a_key_is_refused(house: House) -> None:
     """As bad input, not as a wrong key: it does not count for the brakes."""
-    for body in (None, [], {}, {"key": 1}, {"key": ""}, {"key": "x", "y": 1}):
+    bodies: tuple[object, ...] = (None, [], {}, {"key": 1}, {"key": ""}, {"key": "x", "y": 1})
+    for body in bodies:
         for door in (CUSTOMER, ADMIN):
             assert (await house.visitor().ask("POST", door, body)).status == 400
 
