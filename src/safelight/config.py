@@ -315,10 +315,10 @@ def _load_server(file: ConfigFile) -> ServerConfig:
     if server.max_buffered_bytes < server.max_request_bytes:
         problem = f"may not be below max_request_bytes ({server.max_request_bytes})"
         raise file.error(("server", "max_buffered_bytes"), problem)
+    _check_networks(file, server.trusted_proxies, ("server", "trusted_proxies"))
     if not server.public_url:
         return server
     public_url = file.http_url(server.public_url, ("server", "public_url"))
-    _check_networks(file, server.trusted_proxies, ("server", "trusted_proxies"))
     return msgspec.structs.replace(server, public_url=public_url)
 
 

@@ -30,7 +30,7 @@ class AdminKeyBody(msgspec.Struct, kw_only=True):
     """POST /admin/v1/admin-keys."""
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
-    role: Role = Role.VIEWER
+    role: Role = Role.OPERATOR
 
 
 class AdminKeyView(msgspec.Struct, frozen=True, kw_only=True):
