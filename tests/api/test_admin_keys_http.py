@@ -30,7 +30,7 @@ async def test_an_owner_makes_a_key_that_works_and_is_shown_once(house: House) -
     key = shown.pop("key")
     listed = await owner.ask("GET", KEYS)
     assert key not in listed.body.decode()
-    assert listed.json()["data"][-1] == shown
+    assert shown in listed.json()["data"]
     assert made.json()["last4"] == key[-4:]
     bob = house.visitor(key)
     assert (await bob.ask("GET", "/admin/v1/sessions")).status == 200
