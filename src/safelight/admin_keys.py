@@ -97,7 +97,8 @@ def all_keys(tx: Transaction) -> list[AdminKey]:
 
 def any_in_use(tx: Transaction) -> bool:
     """Return whether anybody can operate this gateway over HTTP."""
-    return tx.one("SELECT 1 FROM admin_key WHERE revoked_at IS NULL LIMIT 1") is not None
+    found = tx.one("SELECT 1 FROM admin_key WHERE revoked_at IS NULL ORDER BY id LIMIT 1")
+    return found is not None
 
 
 def revoke(tx: Transaction, key_id: str) -> bool:
@@ -108,6 +109,20 @@ def revoke(tx: Transaction, key_id: str) -> bool:
             {"id": key_id, "now": tx.now_ms},
         )
     )
+
+
+def other_owner(tx: Transaction, key_id: str) -> bool:
+    """Return whether another key in use is an owner's, which stays so until the transaction ends.
+
+    Locks the owners' keys: two that revoke each other must not both succeed.
+    """
+    tx.execute("UPDATE admin_key SET revoked_at = NULL WHERE role = 'owner' AND revoked_at IS NULL")
+    row = tx.one(
+        "SELECT 1 FROM admin_key WHERE role = 'owner' AND revoked_at IS NULL AND id <> :id "
+        "ORDER BY id LIMIT 1",
+        {"id": key_id},
+    )
+    return row is not None
 
 
 def _key(row: Row) -> AdminKey:

@@ -136,8 +136,7 @@ class App:
             blobs=config.billing.verify_blobs,
         )
         self.uploads = self.processes.files.own_folder(data / "uploads")
-        self.handlers: dict[Queue, Handler] = {}
-        """Who works on the rows of which queue; filled before the start."""
+        self.handlers: dict[Queue, Handler] = {}  # who works on which; filled before the start
         self.engine = self.make_engine()
         self.gateway = self._make_gateway()
         self.queueing = Queueing(
@@ -152,7 +151,7 @@ class App:
         self.filing = Filing(self.parts, config.files)
         self.batching = self._make_batching()
         self.handlers["batches"] = self.batching.feed
-        links = Links(self.keyring, clock, max_ttl_s=_longest_link(config))
+        links = Links(self.keyring, clock, max_ttl_s=config.longest_link_s)
         self.notifying = self._make_notifying(links)
         self.handlers["webhooks"] = self.notifying.deliver
         self.persisting = Persisting(self.parts, self.engine)
@@ -362,8 +361,7 @@ class App:
         if origin is None or origin.reconciled:
             return
         await release_open_jobs(self.parts, until_ms=origin.restored_at)
-        done = msgspec.structs.replace(origin, reconciled=True)
-        backups.write_origin(self.config.data_dir, done)
+        backups.write_origin(self.config.data_dir, msgspec.structs.replace(origin, reconciled=True))
 
     async def _look(self) -> None:
         # Who drains must not begin what it will not finish: another process will.

@@ -1,9 +1,9 @@
 """Sessions of browsers: a key that was shown once, and a cookie that stands for it since.
 
 Owns the rows of `browser_session` and when one is over: twelve hours without a call, seven days in
-all, on request, or with its key. Lengths as OWASP's Session Management Cheat Sheet has them for
-applications of such value (idle and absolute timeouts, both kept by the server). Of what the cookie
-holds only a peppered digest is stored. Knows no HTTP.
+all, on request, with its key, or while its customer is frozen. Lengths as OWASP's Session
+Management Cheat Sheet has them for applications of such value (idle and absolute timeouts, both
+kept by the server). Of what the cookie holds only a peppered digest is stored. Knows no HTTP.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ SEEN_MS = 60 * 1000
 """How exactly it is noted when a session was last used."""
 KEPT_MS = 30 * 24 * 3600 * 1000
 """How long the rows of sessions that are over are kept."""
+OF_A_KEY = 100
+"""Sessions of one key; the oldest make room for new ones."""
 AGENT_MAX = 200
 
 
@@ -55,8 +57,9 @@ _READ = (
     "s.seen_at FROM browser_session s "
     "LEFT JOIN admin_key a ON a.id = s.admin_key_id LEFT JOIN api_key k ON k.id = s.api_key_id "
     "LEFT JOIN customer c ON c.id = k.customer_id "
+    "LEFT JOIN balance b ON b.customer_id = k.customer_id "
     "WHERE s.ended_at IS NULL AND s.seen_at > :idle_since AND s.created_at > :since "
-    "AND a.revoked_at IS NULL AND k.revoked_at IS NULL "
+    "AND a.revoked_at IS NULL AND k.revoked_at IS NULL AND b.frozen_at IS NULL "
 )
 
 
@@ -85,9 +88,17 @@ def begin(
     address: str,
     agent: str,
 ) -> None:
-    """Insert a session, and remove rows of sessions that are long over."""
+    """Insert a session, and remove rows of sessions that are long over or too many for a key."""
     tx.execute(
         "DELETE FROM browser_session WHERE seen_at < :before", {"before": tx.now_ms - KEPT_MS}
+    )
+    column, key = (
+        ("admin_key_id", admin_key_id) if api_key_id is None else ("api_key_id", api_key_id)
+    )
+    tx.execute(
+        f"DELETE FROM browser_session WHERE id IN (SELECT id FROM browser_session "
+        f"WHERE {column} = :key ORDER BY created_at DESC, id DESC LIMIT 1000 OFFSET :kept)",
+        {"key": key, "kept": OF_A_KEY - 1},
     )
     tx.execute(
         "INSERT INTO browser_session (id, digest, admin_key_id, api_key_id, address, agent, "

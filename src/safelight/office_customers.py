@@ -14,6 +14,7 @@ import msgspec
 from safelight import admin_keys, browser_sessions, budgets, customers, ledger
 from safelight.admin_keys import AdminKey, Role
 from safelight.db import Database, Transaction
+from safelight.errors import Conflict
 from safelight.money import micros_to_dollars
 from safelight.office_acting import COMMAND, Acting, Actor, Note
 from safelight.types import LimitChange, Micros
@@ -194,15 +195,30 @@ class OfficeCustomers(Acting):
         """Return every admin key, oldest first."""
         return await self._db.read(admin_keys.all_keys)
 
-    async def revoke_admin_key(self, key_id: str) -> bool:
-        """End an admin key, and with it its sessions; False when there is no such key in use."""
+    async def revoke_admin_key(self, key_id: str, *, keep_owner: bool = False) -> AdminKey | None:
+        """End an admin key, and with it its sessions; None when there is no such key in use.
 
-        def work(tx: Transaction, note: Note) -> None:
-            if not admin_keys.revoke(tx, key_id):
+        Args:
+            key_id: which.
+            keep_owner: whether the last owner's key stays.
+
+        Raises:
+            Conflict: it is the last owner's, and that shall stay.
+        """
+
+        def work(tx: Transaction, note: Note) -> AdminKey:
+            found = admin_keys.get(tx, key_id)
+            if found is not None and found.role is Role.OWNER and keep_owner:
+                _keep_owner(tx, key_id)
+            if found is None or not admin_keys.revoke(tx, key_id):
                 raise _no_key(key_id)
-            note.before, note.after = "in use", "revoked"
+            note.before, note.after = f"in use, {found.name}, {found.role}", "revoked"
+            return msgspec.structs.replace(found, revoked_at=tx.now_ms)
 
-        return await self._found("admin_key.revoke", key_id, work)
+        try:
+            return await self._act("admin_key.revoke", key_id, work)
+        except LookupError:
+            return None
 
     async def end_session(self, session_id: str) -> bool:
         """End a browser's session; False when there is none."""
@@ -222,6 +238,16 @@ class OfficeCustomers(Acting):
         except LookupError:
             return False
         return True
+
+
+def _keep_owner(tx: Transaction, key_id: str) -> None:
+    if not admin_keys.other_owner(tx, key_id):
+        raise Conflict(
+            "This is the last owner's key, and without one nobody makes keys over HTTP. Make "
+            "another owner first; the command 'safelight admin keys revoke' ends this one too.",
+            code="last_owner",
+            param="id",
+        )
 
 
 def new_customer_id() -> str:

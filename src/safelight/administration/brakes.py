@@ -1,7 +1,7 @@
 """Brakes on guessing keys: how many wrong ones an address may try, and all addresses together.
 
-Owns two leaky buckets of wrong attempts, in the memory of one process. A right key costs nothing.
-Keys have 190 random bits, so this is against noise and load more than against luck. Pure, with an
+Owns two leaky buckets of wrong keys, in the memory of one process. A right key costs nothing. Keys
+have 190 random bits, so this is against noise and load more than against luck. Pure, with an
 injected clock.
 """
 
@@ -18,6 +18,7 @@ from safelight.errors import RateLimited
 ADDRESS_TRIES, ADDRESS_EVERY_S = 10, 30.0
 """Wrong keys of one address at once, and how often one more is allowed after that."""
 ALL_TRIES, ALL_EVERY_S = 200, 1.0
+"""The same for all addresses together; it stops only those that have sent a wrong one."""
 ADDRESSES_MAX = 10_000
 
 
@@ -28,55 +29,59 @@ class _Bucket:
 
 
 class Brakes:
-    """The attempts that one process has seen."""
+    """The wrong keys that one process has seen."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._all = _Bucket()
         self._addresses: OrderedDict[str, _Bucket] = OrderedDict()
 
-    def take(self, address: str) -> None:
-        """Count an attempt before it is looked at; `give_back` where it was right.
+    def check(self, address: str) -> None:
+        """Let a key of an address be looked at.
 
         Raises:
-            RateLimited: there were too many wrong ones.
+            RateLimited: too many wrong ones came; says when the next one is looked at.
         """
-        bucket = self._bucket(address)
-        waits = (
-            self._wait_s(bucket, ADDRESS_TRIES, ADDRESS_EVERY_S),
-            self._wait_s(self._all, ALL_TRIES, ALL_EVERY_S),
-        )
-        if max(waits) > 0:
+        bucket = self._addresses.get(_network(address))
+        if bucket is None:
+            return
+        wait_s = self._wait_s(bucket, ADDRESS_TRIES, ADDRESS_EVERY_S)
+        if bucket.level > 0:
+            # Whoever has sent no wrong key does not wait for what strangers do.
+            wait_s = max(wait_s, self._wait_s(self._all, ALL_TRIES, ALL_EVERY_S))
+        if wait_s > 0:
             raise RateLimited(
-                f"Too many wrong keys. Try again in {math.ceil(max(waits))} s; whoever is signed in "
-                "stays so.",
+                f"Too many wrong keys came from this address. Try again in {math.ceil(wait_s)} s; "
+                "whoever is signed in stays so.",
                 code="too_many_sign_ins",
-                retry_after_s=max(waits),
+                retry_after_s=wait_s,
                 should_retry=False,
             )
-        bucket.level += 1
-        self._all.level += 1
 
-    def give_back(self, address: str) -> None:
-        """Take back an attempt that was right."""
-        bucket = self._bucket(address)
-        bucket.level = max(0.0, bucket.level - 1)
-        self._all.level = max(0.0, self._all.level - 1)
-
-    def _bucket(self, address: str) -> _Bucket:
+    def count(self, address: str) -> None:
+        """Note a wrong key."""
         name = _network(address)
         bucket = self._addresses.setdefault(name, _Bucket())
         self._addresses.move_to_end(name)
         if len(self._addresses) > ADDRESSES_MAX:
-            # Whoever uses so many addresses meets the bucket of all.
+            # Whoever uses so many addresses has filled the bucket of all.
             self._addresses.popitem(last=False)
-        return bucket
+        self._add(bucket, ADDRESS_TRIES, ADDRESS_EVERY_S)
+        self._add(self._all, ALL_TRIES, ALL_EVERY_S)
+
+    def _add(self, bucket: _Bucket, tries: int, every_s: float) -> None:
+        self._leak(bucket, every_s)
+        # Never over its brim: many at once do not lock anybody out for days.
+        bucket.level = min(bucket.level + 1, float(tries))
 
     def _wait_s(self, bucket: _Bucket, tries: int, every_s: float) -> float:
+        self._leak(bucket, every_s)
+        return (bucket.level + 1 - tries) * every_s
+
+    def _leak(self, bucket: _Bucket, every_s: float) -> None:
         now = self._clock.monotonic()
         bucket.level = max(0.0, bucket.level - (now - bucket.at) / every_s)
         bucket.at = now
-        return (bucket.level + 1 - tries) * every_s
 
 
 def _network(address: str) -> str:
@@ -87,4 +92,4 @@ def _network(address: str) -> str:
         return address
     if parsed.version == 4:
         return address
-    return str(ipaddress.ip_network(f"{address}/64", strict=False))
+    return str(ipaddress.ip_network(f"{parsed}/64", strict=False))

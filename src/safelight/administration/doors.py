@@ -7,26 +7,36 @@ cookie is called and which header proves a call are the HTTP skin's business.
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 import secrets
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
 
-from safelight import admin_acts, admin_keys, browser_sessions
+from safelight import admin_acts, admin_keys, browser_sessions, customers
 from safelight.admin_acts import Actor, Note
 from safelight.admin_keys import AdminKey
 from safelight.administration.brakes import Brakes
 from safelight.browser_sessions import Session
 from safelight.clock import Clock
 from safelight.db import Database, Transaction
-from safelight.errors import AuthenticationFailed, PermissionDenied
+from safelight.errors import (
+    AuthenticationFailed,
+    CustomerFrozen,
+    PermissionDenied,
+    RateLimited,
+    Unavailable,
+)
 from safelight.types import Identity
 
-KNOWN_S = 1.0
-"""A revoked key or an ended session is refused at most this much later."""
-KNOWN_MAX = 1000
+log = logging.getLogger("safelight.doors")
+
+PROVEN_MAX = 1000
+"""How many keys that were right are remembered, so that no brake stops them."""
 SECRET_BYTES = 32
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -62,7 +72,7 @@ class Doors:
         self._pepper = pepper
         self._authenticate = authenticate
         self._brakes = Brakes(clock)
-        self._known: dict[bytes, tuple[AdminKey | Session, float]] = {}
+        self._proven: OrderedDict[bytes, None] = OrderedDict()
 
     # --- keys ----------------------------------------------------------------------------------
 
@@ -73,12 +83,7 @@ class Doors:
             AuthenticationFailed: it is none, or none any more.
             RateLimited: too many wrong ones came.
         """
-        mark = browser_sessions.digest(raw_key, self._pepper)
-        found = self._remembered(mark)
-        if not isinstance(found, AdminKey):
-            found = await self._guarded(address, lambda: self._find_admin(raw_key))
-            self._remember(mark, found)
-        return found
+        return await self._braked(raw_key, address, self._find_admin)
 
     async def open_admin(self, raw_key: str, *, address: str, agent: str) -> Opened:
         """Open a session for an operator's browser.
@@ -87,19 +92,19 @@ class Doors:
             AuthenticationFailed: the key is none, or none any more.
             RateLimited: too many wrong ones came.
         """
-        key = await self._guarded(address, lambda: self._find_admin(raw_key))
-        actor = Actor(id=f"admin:{key.id}", name=key.name, address=address)
-        return await self._open(actor, agent=agent, admin_key_id=key.id)
+        key = await self.admin_of_key(raw_key, address=address)
+        return await self._open(address=address, agent=agent, admin_key=key)
 
     async def open_customer(self, raw_key: str, *, address: str, agent: str) -> Opened:
         """Open a session for a customer's browser.
 
         Raises:
             AuthenticationFailed: the key is none, or none any more.
+            CustomerFrozen: its customer is stopped.
             RateLimited: too many wrong ones came.
         """
-        identity = await self._guarded(address, lambda: self._authenticate(raw_key))
-        return await self._open(None, agent=agent, api_key_id=identity.key_id, address=address)
+        identity = await self._braked(raw_key, address, self._authenticate)
+        return await self._open(address=address, agent=agent, identity=identity)
 
     async def _find_admin(self, raw_key: str) -> AdminKey:
         found = None
@@ -113,28 +118,40 @@ class Doors:
             )
         return found
 
-    async def _guarded(self, address: str, look: Callable[[], Awaitable[T]]) -> T:
-        self._brakes.take(address)
+    async def _braked(self, raw_key: str, address: str, look: Callable[[str], Awaitable[T]]) -> T:
+        """Return what a key opens; of wrong ones only so many are looked at.
+
+        A key that was right before is always looked at: no stranger behind the same address can
+        shut out who has worked from there.
+        """
+        mark = browser_sessions.digest(raw_key, self._pepper)
+        if mark not in self._proven:
+            try:
+                self._brakes.check(address)
+            except RateLimited:
+                log.warning("wrong keys are slowed", extra={"address": address})
+                raise
         try:
-            found = await look()
+            found = await look(raw_key)
         except AuthenticationFailed:
+            self._proven.pop(mark, None)
+            self._brakes.count(address)
             raise
-        except BaseException:
-            self._brakes.give_back(address)
-            raise
-        self._brakes.give_back(address)
+        self._proven[mark] = None
+        self._proven.move_to_end(mark)
+        if len(self._proven) > PROVEN_MAX:
+            self._proven.popitem(last=False)
         return found
 
     # --- sessions ------------------------------------------------------------------------------
 
     async def _open(
         self,
-        actor: Actor | None,
         *,
+        address: str,
         agent: str,
-        admin_key_id: str | None = None,
-        api_key_id: str | None = None,
-        address: str = "",
+        admin_key: AdminKey | None = None,
+        identity: Identity | None = None,
     ) -> Opened:
         secret = secrets.token_urlsafe(SECRET_BYTES)
         stored = browser_sessions.digest(secret, self._pepper)
@@ -145,17 +162,20 @@ class Doors:
                 tx,
                 session_id=session_id,
                 stored=stored,
-                admin_key_id=admin_key_id,
-                api_key_id=api_key_id,
-                address=address if actor is None else actor.address,
+                admin_key_id=None if admin_key is None else admin_key.id,
+                api_key_id=None if identity is None else identity.key_id,
+                address=address,
                 agent=agent,
             )
-            if actor is not None:
-                admin_acts.note(tx, actor, "session.open", Note(session_id, after="open"))
             found = browser_sessions.find(tx, stored)
             if found is None:
+                if identity is not None:
+                    _check_not_frozen(tx, identity.customer_id)
                 # Between the look at the key and here it was revoked.
                 raise session_over()
+            if admin_key is not None:
+                actor = actor_of(found, address=address)
+                admin_acts.note(tx, actor, "session.open", Note(session_id, after="open"))
             return found
 
         return Opened(secret=secret, session=await self._db.write(work))
@@ -169,17 +189,18 @@ class Doors:
         if not _SECRET.fullmatch(secret):
             raise session_over()
         stored = browser_sessions.digest(secret, self._pepper)
-        found = self._remembered(stored)
-        if not isinstance(found, Session):
-            self._known.pop(stored, None)
-            found = await self._db.read(lambda tx: browser_sessions.find(tx, stored))
-            if found is None:
-                raise session_over()
-            self._remember(stored, found)
-            if self._clock.now_ms() - found.seen_at >= browser_sessions.SEEN_MS:
-                session_id = found.id
-                await self._db.write(lambda tx: browser_sessions.touch(tx, session_id))
+        found = await self._db.read(lambda tx: browser_sessions.find(tx, stored))
+        if found is None:
+            raise session_over()
+        if self._clock.now_ms() - found.seen_at >= browser_sessions.SEEN_MS:
+            # A call that only looks is not refused where nothing can be written.
+            with suppress(Unavailable):
+                await self._db.write(lambda tx: browser_sessions.touch(tx, found.id))
         return found
+
+    async def open_sessions(self) -> list[Session]:
+        """Return the sessions that are not over, newest first."""
+        return await self._db.read(browser_sessions.open_sessions)
 
     def csrf_token(self, secret: str) -> str:
         """Return what proves that a call comes from a page that may read our answers."""
@@ -201,9 +222,8 @@ class Doors:
             )
 
     async def close(self, secret: str) -> None:
-        """End a session."""
+        """End a session; of one that is over nothing changes."""
         stored = browser_sessions.digest(secret, self._pepper)
-        self._known.pop(stored, None)
 
         def work(tx: Transaction) -> None:
             found = browser_sessions.find(tx, stored)
@@ -216,20 +236,13 @@ class Doors:
 
         await self._db.write(work)
 
-    def forget(self) -> None:
-        """Look at everything anew: something was revoked or ended here."""
-        self._known.clear()
 
-    # --- what is remembered --------------------------------------------------------------------
-
-    def _remembered(self, mark: bytes) -> AdminKey | Session | None:
-        found, until = self._known.get(mark, (None, 0.0))
-        return found if until > self._clock.monotonic() else None
-
-    def _remember(self, mark: bytes, found: AdminKey | Session) -> None:
-        if len(self._known) >= KNOWN_MAX:
-            self._known.clear()
-        self._known[mark] = found, self._clock.monotonic() + KNOWN_S
+def _check_not_frozen(tx: Transaction, customer_id: str) -> None:
+    found = customers.get(tx, customer_id)
+    if found is not None and found.frozen_at is not None:
+        raise CustomerFrozen(
+            "Nobody signs in for this customer while its books are looked into; ask the operator."
+        )
 
 
 def actor_of(session: Session, *, address: str) -> Actor:

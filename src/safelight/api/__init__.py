@@ -22,6 +22,7 @@ from safelight.api import (
     diagnostics,
     events,
     files,
+    galleries,
     images,
     jobs,
     links,
@@ -30,10 +31,11 @@ from safelight.api import (
     receipts,
     retention,
     scrapes,
+    sessions,
     webhooks,
 )
 from safelight.api.admin import ADMIN_ROUTES
-from safelight.api.admin.access import guarded
+from safelight.api.admin.sessions import SESSION_ROUTES, checked
 from safelight.api.budget import ByteBudget
 from safelight.api.context import Services
 from safelight.api.exchange import ClientGone, Exchange
@@ -80,6 +82,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/v1/batches", batches.listing),
     ("GET", "/v1/batches/{id}", batches.batch),
     ("POST", "/v1/batches/{id}/cancel", batches.cancel),
+    ("GET", "/v1/images", galleries.images),
     ("GET", "/v1/images/{id}", links.stable_link),
     ("DELETE", "/v1/images/{id}", retention.delete),
     ("POST", "/v1/images/{id}/pin", retention.pin),
@@ -99,6 +102,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/v1/webhooks/{id}/deliveries", webhooks.deliveries),
     ("GET", "/v1/billing/balance", billing.balance),
     ("GET", "/v1/billing/statement", billing.statement),
+    ("POST", "/v1/session", sessions.sign_in),
+    ("GET", "/v1/session", sessions.show),
+    ("DELETE", "/v1/session", sessions.sign_out),
     ("GET", "/v1/diagnostics/silence", diagnostics.silence),
     ("POST", "/v1/diagnostics/body", diagnostics.body),
     ("GET", "/healthz", meta.healthz),
@@ -106,7 +112,6 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/metrics", scrapes.metrics),
     ("GET", "/openapi.json", openapi.document),
 )
-
 CONSOLE: tuple[tuple[str, Handler], ...] = (
     ("/", console.page),
     ("/console", console.page),
@@ -114,7 +119,8 @@ CONSOLE: tuple[tuple[str, Handler], ...] = (
 )
 """What browsers read; it is no part of the contract in /openapi.json."""
 ADMIN: tuple[tuple[str, str, Handler], ...] = tuple(
-    (method, path, guarded(role, handler)) for method, path, role, handler in ADMIN_ROUTES
+    (method, path, checked(role, handler))
+    for method, path, role, handler in (*ADMIN_ROUTES, *SESSION_ROUTES)
 )
 ALL_ROUTES = (*ROUTES, *ADMIN)
 """Operators' routes come last: looking for a route goes through those before it."""

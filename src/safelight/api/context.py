@@ -33,6 +33,7 @@ from safelight.gateway.orders import (
 )
 from safelight.gateway.progress import Update
 from safelight.gateway.receipts import Receipt
+from safelight.image_lists import Page, Wanted
 from safelight.job_lists import JobFilter
 from safelight.links import Links
 from safelight.metrics import Metrics
@@ -177,6 +178,10 @@ class RetentionPort(Protocol):
         """Return a picture."""
         ...
 
+    async def page(self, wanted: Wanted, *, after: str | None, limit: int) -> Page:
+        """Return a customer's pictures, newest first, or raise InvalidValue."""
+        ...
+
     async def pin(self, customer_id: str, image_id: str) -> ImageRecord:
         """Keep a picture until it is unpinned."""
         ...
@@ -204,7 +209,7 @@ class Services:
         metrics: what is counted of answers.
         scrapes: who may read the counts, and how; None: nobody.
         diagnosing: what each key has open of the tests of connections.
-        administration: what operators see and do; None: nothing.
+        administration: the operators' side, where browsers sign in too; None: there is none.
     """
 
     gateway: GatewayPort

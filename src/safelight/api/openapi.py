@@ -16,17 +16,21 @@ import safelight
 from safelight.api.admin import contract
 from safelight.api.batches import BatchBody, BatchList, BatchView
 from safelight.api.billing import StatementList
+from safelight.api.browsers import CUSTOMER
 from safelight.api.chat_wire import ChatBody
 from safelight.api.diagnostics import QUERY as SILENCE_QUERY
 from safelight.api.diagnostics import BodyView, SilenceView
 from safelight.api.events import JobEvent
 from safelight.api.exchange import Exchange
 from safelight.api.files import FileDeleted, FileForm, FileList, FileView
+from safelight.api.galleries import QUERY as IMAGES_QUERY
+from safelight.api.galleries import PictureList
 from safelight.api.job_views import JobImage, JobList, JobView, RequestView
 from safelight.api.jobs import QUERY as JOBS_QUERY
 from safelight.api.meta import ModelList, ModelView, QuoteView, SizeList
 from safelight.api.receipts import ReceiptView
 from safelight.api.retention import Deleted
+from safelight.api.sessions import SessionView, SignIn
 from safelight.api.timing import DEADLINE_FORMS, DEADLINE_HEADER
 from safelight.api.webhooks import QUERY as DELIVERIES_QUERY
 from safelight.api.webhooks import (
@@ -166,6 +170,7 @@ _REDIRECT = "redirect"
 _DOCUMENT = "document"
 _BYTES = "bytes"
 _TEXT = "text/plain"
+_NOTHING = "nothing"
 
 OPERATIONS: tuple[_Operation, ...] = (
     _Operation(
@@ -213,6 +218,9 @@ OPERATIONS: tuple[_Operation, ...] = (
     ),
     _Operation("get", "/v1/batches/{id}", "Show a batch.", BatchView),
     _Operation("post", "/v1/batches/{id}/cancel", "Let nothing more of it begin.", BatchView),
+    _Operation(
+        "get", "/v1/images", "List your pictures, newest first.", PictureList, query=IMAGES_QUERY
+    ),
     _Operation("get", "/v1/images/{id}", "Go to a fresh link of your picture.", _REDIRECT),
     _Operation("delete", "/v1/images/{id}", "Delete your picture; its line stays.", Deleted),
     _Operation("post", "/v1/images/{id}/pin", "Keep your picture.", JobImage),
@@ -252,6 +260,15 @@ OPERATIONS: tuple[_Operation, ...] = (
     _Operation(
         "get", "/v1/billing/statement", "List every charge and every free failure.", StatementList,
         query=("format", "after", "limit", "from", "to", "month"),
+    ),
+    _Operation(
+        "post", "/v1/session", "Sign a browser in with a key.", SessionView, SignIn, public=True
+    ),
+    _Operation(
+        "get", "/v1/session", "Show who is signed in in this browser.", SessionView, public=True
+    ),
+    _Operation(
+        "delete", "/v1/session", "Sign this browser out.", _NOTHING, public=True, status="204"
     ),
     _Operation(
         "get", "/v1/diagnostics/silence", "Answer after a silence, to test the proxies between.",
@@ -294,7 +311,7 @@ _ERRORS = {
     "400": "The request is wrong; `error.param` names the parameter.",
     "401": "No valid key.",
     "402": "The balance, or a budget of the key, does not cover the price.",
-    "403": "The customer's orders are stopped while its books are looked into.",
+    "403": "The customer is stopped, or a browser's call does not prove that our page sends it.",
     "404": "There is no such thing for this customer.",
     "405": "The path takes other methods; see Allow.",
     "408": "The request arrived too slowly.",
@@ -339,11 +356,14 @@ def openapi_json() -> bytes:
                 "description": "An OpenAI-compatible image gateway.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
-            "security": [{"bearer": []}],
+            "security": [{"bearer": []}, {"session": []}],
             "paths": paths,
             "components": {
                 "schemas": components,
-                "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+                "securitySchemes": {
+                    "bearer": {"type": "http", "scheme": "bearer"},
+                    "session": {"type": "apiKey", "in": "cookie", "name": CUSTOMER},
+                },
             },
         }
     )
@@ -402,22 +422,34 @@ def _body_content(body: type[msgspec.Struct]) -> dict[str, Any]:
     return content
 
 
-def _success(operation: _Operation) -> dict[str, Any]:
-    if operation.answer == _REDIRECT:
-        return {"302": {"description": "Location is a signed link that expires."}}
-    if operation.answer == _IMAGE:
-        picture = {_IMAGE: {"schema": _FILE}}
-        return {
-            "200": {"description": "The picture.", "content": picture},
-            "206": {"description": "The range of it that was asked for.", "content": picture},
-            "304": {"description": "The picture has not changed."},
+_PICTURE = {_IMAGE: {"schema": _FILE}}
+_PLAIN: dict[str, dict[str, Any]] = {
+    _REDIRECT: {"302": {"description": "Location is a signed link that expires."}},
+    _NOTHING: {"204": {"description": "Done."}},
+    _IMAGE: {
+        "200": {"description": "The picture.", "content": _PICTURE},
+        "206": {"description": "The range of it that was asked for.", "content": _PICTURE},
+        "304": {"description": "The picture has not changed."},
+    },
+    _BYTES: {
+        "200": {
+            "description": "The file.",
+            "content": {"application/octet-stream": {"schema": _FILE}},
         }
-    if operation.answer == _BYTES:
-        file = {"application/octet-stream": {"schema": _FILE}}
-        return {"200": {"description": "The file.", "content": file}}
-    if operation.answer == _TEXT:
-        text = {_TEXT: {"schema": {"type": "string"}}}
-        return {"200": {"description": "Prometheus' text format.", "content": text}}
+    },
+    _TEXT: {
+        "200": {
+            "description": "Prometheus' text format.",
+            "content": {_TEXT: {"schema": {"type": "string"}}},
+        }
+    },
+}
+"""Successes without a JSON body of their own."""
+
+
+def _success(operation: _Operation) -> dict[str, Any]:
+    if isinstance(operation.answer, str) and operation.answer in _PLAIN:
+        return _PLAIN[operation.answer]
     if isinstance(operation.answer, str):
         schema: dict[str, Any] = {"type": "object"}
     else:
@@ -455,8 +487,8 @@ def _failures(operation: _Operation) -> dict[str, Any]:
     """Return the error answers: all of them where work is ordered, few where it is only read."""
     ordering = operation.body is not None
     statuses = _ERRORS if ordering else {key: _ERRORS[key] for key in ("400", "404", "431", "500")}
-    if not ordering and not operation.public:
-        statuses = {**statuses, "401": _ERRORS["401"]}
+    if not ordering and (not operation.public or operation.path == "/v1/session"):
+        statuses = {**statuses, "401": _ERRORS["401"], "403": _ERRORS["403"]}
     if operation.answer == _IMAGE:
         statuses = {**statuses, "416": "The range starts behind the end; see Content-Range."}
     if operation.path.endswith("/cancel"):

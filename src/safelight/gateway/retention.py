@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from safelight import destinations, installations, jobs, lifetimes, removals
+from safelight import destinations, image_lists, installations, jobs, lifetimes, removals
 from safelight.config import RetentionConfig
 from safelight.db import Transaction
-from safelight.errors import Gone, InvalidRequest, NotFound, StorageError
+from safelight.errors import Gone, InvalidRequest, InvalidValue, NotFound, StorageError
 from safelight.gateway.parts import Parts
 from safelight.gateway.removing import Removing, blobs_in_use
 from safelight.types import ImageRecord
@@ -54,6 +54,22 @@ class Retention:
             Gone: it was deleted or has expired.
         """
         return await self._parts.db.read(lambda tx: _own(tx, customer_id, image_id))
+
+    async def page(
+        self, wanted: image_lists.Wanted, *, after: str | None, limit: int
+    ) -> image_lists.Page:
+        """Return pictures of a customer, newest first, behind the picture `after`.
+
+        Raises:
+            InvalidValue: `after` is no picture of this customer.
+        """
+        try:
+            return await self._parts.db.read(
+                lambda tx: image_lists.page(tx, wanted, after=after, limit=limit)
+            )
+        except LookupError:
+            message = "'after' must be the id of one of your pictures."
+            raise InvalidValue(message, param="after") from None
 
     async def pin(
         self, customer_id: str, image_id: str, *, noted: Noted | None = None
