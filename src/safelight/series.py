@@ -1,8 +1,8 @@
 """Series: what happened in each minute, hour or day, for plots.
 
-Owns the sums over ended jobs and over attempts by the time they ended or were sent. Each is read
-from one span of one index (`job_ended`, `attempt_by_time`), and a span has a bounded number of
-steps, so that no plot reads the books from their beginning. Changes nothing.
+Owns the sums over ended jobs, attempts and checks of links by the time they ended or were sent.
+Each is read from one span of one index (`job_ended`, `attempt_by_time`), and a span has a bounded
+number of steps, so that no plot reads the books from their beginning. Changes nothing.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class Point:
         throttled: those of them that were a vendor's 429.
         settled_micros: prices of the completed jobs.
         vendor_cost_micros: known cost of the attempts.
+        links_tried: downloads of links from outside.
+        links_good: those of them that brought the right bytes.
     """
 
     at: int
@@ -56,6 +58,8 @@ class Point:
     throttled: int = 0
     settled_micros: Micros = 0
     vendor_cost_micros: Micros = 0
+    links_tried: int = 0
+    links_good: int = 0
     milliseconds: Counter[int] = field(default_factory=Counter)
     """How long pictures took from the first attempt to the end, in steps of a hundredth."""
 
@@ -67,6 +71,11 @@ class Point:
             if missing <= 0:
                 return step / 1000
         return None
+
+    @property
+    def link_success(self) -> float | None:
+        """Share of the downloads from outside that were right; None: none was tried."""
+        return self.links_good / self.links_tried if self.links_tried else None
 
     @property
     def mean_s(self) -> float | None:
@@ -104,6 +113,9 @@ def read(tx: Transaction, step: Step, *, from_s: int, to_s: int) -> list[Point]:
         points[row["at"]].visible += row["jobs"]
     for row in tx.all(_SENT, values):
         _add_attempts(points[row["at"]], row)
+    for row in tx.all(_CHECKED, values):
+        points[row["step"]].links_tried = row["tried"]
+        points[row["step"]].links_good = row["good"]
     return [points[at] for at in range(first, last)]
 
 
@@ -162,6 +174,12 @@ _SENT = (
     "CAST(COALESCE(SUM(a.vendor_cost_micros), 0) AS BIGINT) AS cost FROM attempt a "
     "JOIN job j ON j.id = a.job_id WHERE a.sent_at >= :from AND a.sent_at < :to "
     "GROUP BY a.sent_at / :step, a.outcome, j.state"
+)
+
+_CHECKED = (
+    "SELECT at / :step AS step, CAST(SUM(tried) AS BIGINT) AS tried, "
+    "CAST(SUM(good) AS BIGINT) AS good FROM link_check WHERE at >= :from AND at < :to "
+    "GROUP BY at / :step"
 )
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gateway.house import VIP, House, account
-from safelight import series
+from safelight import link_checks, series
 from safelight.clock import ManualClock
 from safelight.errors import FaultClass, UpstreamError
 from safelight.gateway.orders import Queued
@@ -112,6 +113,20 @@ async def test_hours_and_days_are_the_sums_of_their_minutes(tmp_path: Path) -> N
         lambda tx: series.read(tx, "minute", from_s=begin, to_s=begin + 1)
     )
     assert (whole.at, whole.completed) == (BEGAN_S, 2)
+    await day.house.close()
+
+
+async def test_downloads_from_outside_are_a_share_of_those_that_were_tried(tmp_path: Path) -> None:
+    day = Day(tmp_path)
+    await day.house.open()
+    for tried, good in ((4, 4), (4, 3), (2, 2)):
+        await day.house.db.write(partial(link_checks.note, tried=tried, good=good))
+        day.clock.advance(40)
+    first, second, third = await day.points("minute", steps=3)
+    assert (first.links_tried, first.link_success) == (8, 7 / 8)
+    assert (second.link_success, third.link_success) == (1.0, None)
+    (hour,) = await day.points("hour")
+    assert (hour.links_good, hour.link_success) == (9, 0.9)
     await day.house.close()
 
 

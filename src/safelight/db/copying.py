@@ -61,6 +61,7 @@ COPIED = (
     Table("browser_session", ("id",)),
     Table("admin_act", ("seq",)),
     Table("account_pause", ("account",)),
+    Table("link_check", ("at",)),
     Table("alert", ("id",)),
     Table("alert_message", ("id",)),
 )

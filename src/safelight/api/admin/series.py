@@ -31,7 +31,7 @@ class SeriesPoint(msgspec.Struct, frozen=True, kw_only=True):
     `failed` counts jobs that ended without a picture, `visible` those of them that a caller saw as
     429 or 5xx; `hidden_errors` the failed attempts of jobs that ended with one, `throttled` the
     429s among them. `capacity_per_minute` is what the limits allow now, in every point; null: no
-    limit is known, or not of all groups. `link_success` null: not measured.
+    limit is known, or not of all groups. `link_success` is the prober's, null where it tried none.
     """
 
     at: int
@@ -136,8 +136,7 @@ def _point(one: Point, capacity: float | None) -> SeriesPoint:
         generation_p99_s=one.seconds(0.99),
         generation_mean_s=one.mean_s,
         capacity_per_minute=capacity,
-        # The prober's results are counts of each process for Prometheus; no table has them.
-        link_success=None,
+        link_success=one.link_success,
         settled_micros=one.settled_micros,
         vendor_cost_micros=one.vendor_cost_micros,
     )

@@ -63,6 +63,13 @@ CREATE TABLE account_pause (
   paused_at INTEGER NOT NULL
 ) STRICT;
 
+-- Downloads of links from outside, by the minute.
+CREATE TABLE link_check (
+  at    INTEGER PRIMARY KEY,                  -- where the minute begins
+  tried INTEGER NOT NULL,
+  good  INTEGER NOT NULL
+) STRICT;
+
 -- What the pool thinks of an account, in numbers: see docs/admin-api.md.
 ALTER TABLE account_state ADD COLUMN score      REAL;
 ALTER TABLE account_state ADD COLUMN fail_share REAL;
