@@ -27,12 +27,14 @@ class Kind(Enum):
     DOOR = "whoever has the key in the body, or the cookie"
     CUSTOMER = "any customer"
     OWN = "the customer whose it is"
+    MACHINE = "whoever asks on the same machine, or has the token of [metrics]"
     VIEWER = Role.VIEWER
     OPERATOR = Role.OPERATOR
     OWNER = Role.OWNER
 
 
 PUBLIC, DOOR, CUSTOMER, OWN = Kind.PUBLIC, Kind.DOOR, Kind.CUSTOMER, Kind.OWN
+MACHINE = Kind.MACHINE
 VIEWER, OPERATOR, OWNER = Kind.VIEWER, Kind.OPERATOR, Kind.OWNER
 
 TABLE: Mapping[str, Kind] = {
@@ -83,7 +85,44 @@ TABLE: Mapping[str, Kind] = {
     "POST /v1/diagnostics/body": CUSTOMER,
     "GET /healthz": PUBLIC,
     "GET /readyz": PUBLIC,
+    "GET /metrics": MACHINE,
     "GET /openapi.json": PUBLIC,
+    "GET /admin/v1/customers": VIEWER,
+    "POST /admin/v1/customers": OPERATOR,
+    "GET /admin/v1/customers/{id}": VIEWER,
+    "PATCH /admin/v1/customers/{id}": OPERATOR,
+    "POST /admin/v1/customers/{id}/freeze": OPERATOR,
+    "POST /admin/v1/customers/{id}/unfreeze": OPERATOR,
+    "POST /admin/v1/customers/{id}/credit": OPERATOR,
+    "PUT /admin/v1/customers/{id}/credit-line": OPERATOR,
+    "POST /admin/v1/customers/{id}/keys": OPERATOR,
+    "GET /admin/v1/customers/{id}/statement": VIEWER,
+    "GET /admin/v1/keys": VIEWER,
+    "PATCH /admin/v1/keys/{id}": OPERATOR,
+    "POST /admin/v1/keys/{id}/revoke": OPERATOR,
+    "GET /admin/v1/jobs": VIEWER,
+    "GET /admin/v1/jobs/{id}": VIEWER,
+    "GET /admin/v1/jobs/{id}/receipt": VIEWER,
+    "POST /admin/v1/jobs/{id}/cancel": OPERATOR,
+    "POST /admin/v1/refunds": OPERATOR,
+    "GET /admin/v1/batches": VIEWER,
+    "GET /admin/v1/batches/{id}": VIEWER,
+    "GET /admin/v1/images": VIEWER,
+    "POST /admin/v1/images/{id}/pin": OPERATOR,
+    "POST /admin/v1/images/{id}/unpin": OPERATOR,
+    "DELETE /admin/v1/images/{id}": OPERATOR,
+    "GET /admin/v1/accounts": VIEWER,
+    "POST /admin/v1/accounts/{name}/pause": OPERATOR,
+    "POST /admin/v1/accounts/{name}/resume": OPERATOR,
+    "GET /admin/v1/channels": VIEWER,
+    "GET /admin/v1/sizes": VIEWER,
+    "GET /admin/v1/audit": VIEWER,
+    "GET /admin/v1/alerts": VIEWER,
+    "GET /admin/v1/verification": VIEWER,
+    "POST /admin/v1/verification": OPERATOR,
+    "GET /admin/v1/system": VIEWER,
+    "GET /admin/v1/series": VIEWER,
+    "GET /admin/v1/events": VIEWER,
     "POST /admin/v1/session": DOOR,
     "GET /admin/v1/session": DOOR,
     "GET /admin/v1/sessions": VIEWER,
@@ -124,6 +163,8 @@ def expected(kind: Kind, method: str, path: str, caller: Caller) -> Expected:
     """Return what the table says of a caller."""
     if kind is Kind.PUBLIC:
         return THROUGH
+    if kind is Kind.MACHINE:  # all of them come from elsewhere, and none has that token
+        return Expected(401, "invalid_token")
     if kind is Kind.DOOR:
         return _at_door(method, caller.door == path, proves=caller.proves)
     refused = _unknown(kind, caller)
