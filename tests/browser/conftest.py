@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext
 
 from browser.chromium import Window, executable, launched, opened
-from browser.double import Double
-from e2e.process import GatewayProcess
+from browser.house import House, opened_house
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    """A real gateway over the built-in proof upstream."""
-    folder: Path = tmp_path_factory.mktemp("console")
-    with GatewayProcess(folder) as running:
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    """A real gateway over the built-in proof upstream, with an owner and a customer."""
+    with opened_house(tmp_path_factory.mktemp("console")) as running:
         yield running
 
 
@@ -38,19 +35,8 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def double(gateway: GatewayProcess, context: BrowserContext) -> Double:
-    """The doors of this context; the first start's customer has a key already."""
-    made = Double(gateway)
-    assert gateway.first_key is not None
-    made.keys[gateway.first_key] = "default"
-    made.install(context)
-    return made
-
-
-@pytest.fixture
-def window(context: BrowserContext, double: Double) -> Iterator[Window]:
+def window(context: BrowserContext) -> Iterator[Window]:
     """A page whose test fails when anything in it went wrong."""
     made = opened(context)
     yield made
     assert made.faults == []
-    assert double.unproved == []

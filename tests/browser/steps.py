@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from playwright.sync_api import Page, expect
 
-from e2e.process import GatewayProcess
+from browser.house import House
 
 DRAWN_MS = 60_000
 
 
-def sign_in(page: Page, gateway: GatewayProcess, key: str) -> None:
+def sign_in(page: Page, house: House, key: str) -> None:
     """Come through the door."""
-    page.goto(gateway.url)
+    page.goto(house.url)
     page.get_by_label("Key").fill(key)
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("navigation", name="Pages")).to_be_visible()

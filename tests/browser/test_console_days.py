@@ -8,37 +8,33 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from browser.chromium import Window, needs_chromium
-from browser.double import ADMIN_KEY, Double
+from browser.house import House
 from browser.steps import order, paint, sign_in
-from e2e.process import GatewayProcess
 
 pytestmark = needs_chromium
 
 
-def test_a_customer_signs_in_orders_and_finds_the_charge(
-    window: Window, gateway: GatewayProcess, double: Double
-) -> None:
+def test_a_customer_signs_in_orders_and_finds_the_charge(window: Window, house: House) -> None:
     """Sign in, see the price, watch the picture come, find it on the statement, sign out."""
     page = window.page
-    assert gateway.first_key is not None
-    sign_in(page, gateway, gateway.first_key)
+    sign_in(page, house, house.customer)
     order(page, 'A quiet poster, title "HELLO"')
     page.get_by_role("link", name="Statement").click()
     line = page.get_by_role("table", name="Statement").get_by_role("row").last
     expect(line).to_contain_text("\u2212$0.03")
     stored = page.evaluate("JSON.stringify({...localStorage, ...sessionStorage}) + document.cookie")
-    assert gateway.first_key not in stored
+    assert house.customer not in stored
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_label("Key")).to_be_visible()
-    assert double.key is None
+    assert page.context.cookies() == []
+    assert house.ask("/admin/v1/sessions")["data"] == []
 
 
 @pytest.mark.campaign
-def test_a_whole_day_of_a_customer(window: Window, gateway: GatewayProcess) -> None:
+def test_a_whole_day_of_a_customer(window: Window, house: House) -> None:
     """Partials, an edit with a mask, the gallery under the keys, the steps of a job, the export."""
     page = window.page
-    assert gateway.first_key is not None
-    sign_in(page, gateway, gateway.first_key)
+    sign_in(page, house, house.customer)
     page.get_by_label("21:9").check(force=True)
     page.get_by_label("4K").check(force=True)  # takes seconds to draw, so there are glimpses
     glimpses = page.evaluate_handle(
@@ -79,12 +75,10 @@ def test_a_whole_day_of_a_customer(window: Window, gateway: GatewayProcess) -> N
 
 
 @pytest.mark.campaign
-def test_a_whole_day_of_an_operator(
-    window: Window, gateway: GatewayProcess, double: Double
-) -> None:
+def test_a_whole_day_of_an_operator(window: Window, house: House) -> None:
     """Make a customer, order with its key, pause an account, see the plots move."""
     page = window.page
-    sign_in(page, gateway, ADMIN_KEY)
+    sign_in(page, house, house.owner)
     expect(page.get_by_role("heading", name="Pool")).to_be_visible()
     page.get_by_role("link", name="Customers and keys").click()
     page.get_by_role("button", name="New customer").click()
@@ -106,7 +100,9 @@ def test_a_whole_day_of_an_operator(
     expect(row.locator(".badge.good")).to_be_visible()
     page.get_by_role("link", name="System and alerts").click()
     expect(page.get_by_role("table", name="Audit")).to_contain_text("account.pause")
-    assert [one["act"] for one in double.audit][:2] == ["account.resume", "account.pause"]
+    acts = house.ask("/admin/v1/audit")["data"]
+    assert [one["act"] for one in acts][:2] == ["account.resume", "account.pause"]
+    assert {one["actor_name"] for one in acts[:2]} == {"Ada"}
 
 
 def plots_move(page: Page, key: str) -> None:

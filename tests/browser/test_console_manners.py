@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import BrowserContext, expect
+from playwright.sync_api import expect
 
 from browser.chromium import Window, needs_chromium
-from browser.double import ADMIN_KEY, Double
+from browser.house import House
 from browser.steps import sign_in
-from e2e.process import GatewayProcess
 
 pytestmark = [needs_chromium, pytest.mark.campaign]
 
 
-def test_every_page_opens_by_two_keys(window: Window, gateway: GatewayProcess) -> None:
+def test_every_page_opens_by_two_keys(window: Window, house: House) -> None:
     """`g` and a letter open a page; `?` shows the list; `/` goes to the search."""
     page = window.page
-    sign_in(page, gateway, ADMIN_KEY)
+    sign_in(page, house, house.owner)
     expect(page.get_by_role("table", name="Accounts")).to_be_visible()
     for letter, heading in (("j", "Jobs"), ("m", "Statement"), ("t", "Metrics"), ("g", "Gallery")):
         page.keyboard.press("g")
@@ -32,13 +31,10 @@ def test_every_page_opens_by_two_keys(window: Window, gateway: GatewayProcess) -
     expect(page.get_by_label("Search")).to_have_value("gj?")
 
 
-def test_a_refused_order_says_what_to_do(
-    window: Window, gateway: GatewayProcess, double: Double
-) -> None:
+def test_a_refused_order_says_what_to_do(window: Window, house: House) -> None:
     """Without money the stage says so, names the way out, and nothing was ordered."""
-    page, key = window.page, gateway.key("poor", "0.01")
-    double.keys[key] = "poor"
-    sign_in(page, gateway, key)
+    page, key = window.page, house.gateway.key("poor", "0.01")
+    sign_in(page, house, key)
     page.get_by_label("Prompt").fill("A thing that nobody pays")
     page.get_by_role("button", name="Generate").click()
     expect(page.locator(".stage .note")).to_contain_text("top-up")
@@ -48,12 +44,10 @@ def test_a_refused_order_says_what_to_do(
     window.faults.clear()
 
 
-def test_the_theme_and_the_session_outlive_a_reload(
-    window: Window, gateway: GatewayProcess
-) -> None:
+def test_the_theme_and_the_session_outlive_a_reload(window: Window, house: House) -> None:
     """The switch goes from system to light to dark; a reload keeps it, and who is signed in."""
     page = window.page
-    sign_in(page, gateway, ADMIN_KEY)
+    sign_in(page, house, house.owner)
     for name in ("system", "light"):
         page.get_by_role("button", name=f"Theme: {name}").click()
     ground = page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor")
@@ -63,23 +57,22 @@ def test_the_theme_and_the_session_outlive_a_reload(
     assert ground == "rgb(20, 16, 15)"
 
 
-def test_a_session_that_ended_elsewhere_leads_to_the_door(
-    window: Window, gateway: GatewayProcess, double: Double, context: BrowserContext
-) -> None:
+def test_a_session_that_ended_elsewhere_leads_to_the_door(window: Window, house: House) -> None:
     """A call that is refused as nobody's brings the sign-in back, not a broken page."""
     page = window.page
-    sign_in(page, gateway, ADMIN_KEY)
-    double.operator = False
+    sign_in(page, house, house.owner)
+    for session in house.ask("/admin/v1/sessions")["data"]:
+        house.ask(f"/admin/v1/sessions/{session['id']}", "DELETE")
     page.evaluate("location.hash = '#/customers'")
     expect(page.get_by_label("Key")).to_be_visible()
     assert all("401" in fault for fault in window.faults)
     window.faults.clear()
 
 
-def test_money_and_times_are_exact(window: Window, gateway: GatewayProcess) -> None:
+def test_money_and_times_are_exact(window: Window, house: House) -> None:
     """No float touches an amount, and a time tells UTC."""
     page = window.page
-    page.goto(gateway.url)
+    page.goto(house.url)
     shown = page.evaluate(
         "async () => { const address = document.querySelector('script[type=module]').src;"
         " const format = await import(address.replace('main.js', 'format.js'));"

@@ -15,9 +15,8 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from browser.chromium import Window, needs_chromium, opened
-from browser.double import Double
+from browser.house import House
 from browser.steps import order, paint, sign_in
-from e2e.process import GatewayProcess
 
 pytestmark = [needs_chromium, pytest.mark.campaign]
 FIRST_VIEW_BYTES = 200_000
@@ -28,32 +27,29 @@ PAGES = (
 LOOKS = (("light", 1280, 860), ("dark", 1280, 860), ("light", 390, 844), ("dark", 390, 844))
 
 
-def test_the_first_view_is_light_and_keeps_to_its_policy(
-    window: Window, gateway: GatewayProcess
-) -> None:
+def test_the_first_view_is_light_and_keeps_to_its_policy(window: Window, house: House) -> None:
     """Sign-in and Studio together stay under 200 kB on the wire; nothing comes from elsewhere."""
     page, bodies = window.page, []
     page.on("response", lambda answer: bodies.append((answer.url, answer.request.sizes())))
     page.on("request", lambda asked: window.foreign.append(asked.url))
-    assert gateway.first_key is not None
-    sign_in(page, gateway, gateway.first_key)
+    sign_in(page, house, house.customer)
     expect(page.locator(".price b")).to_be_visible()
     weight = sum(sizes["responseBodySize"] + sizes["responseHeadersSize"] for _, sizes in bodies)
     assert len(bodies) > 10
     assert weight < FIRST_VIEW_BYTES
     assert not any("uplot" in address for address, _ in bodies)
     assert {
-        one for one in window.foreign if not one.startswith((gateway.url, "data:", "blob:"))
+        one for one in window.foreign if not one.startswith((house.url, "data:", "blob:"))
     } == set()
     assert (
         page.evaluate("document.querySelectorAll('script:not([src]), style, [style]').length") >= 0
     )
 
 
-def test_a_wrong_key_is_refused_in_words(window: Window, gateway: GatewayProcess) -> None:
+def test_a_wrong_key_is_refused_in_words(window: Window, house: House) -> None:
     """The door says what to do; the key's field keeps the focus, and nothing was stored."""
     page = window.page
-    page.goto(gateway.url)
+    page.goto(house.url)
     page.get_by_label("Key").fill("sl_live_nonsense")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_contain_text("copied whole")
@@ -63,10 +59,10 @@ def test_a_wrong_key_is_refused_in_words(window: Window, gateway: GatewayProcess
     window.faults.clear()
 
 
-def test_an_inline_script_does_not_run(window: Window, gateway: GatewayProcess) -> None:
+def test_an_inline_script_does_not_run(window: Window, house: House) -> None:
     """The policy stops what an injection would bring: scripts and styles in the page, and eval."""
     page = window.page
-    page.goto(gateway.url)
+    page.goto(house.url)
     expect(page.get_by_label("Key")).to_be_visible()
     page.evaluate(
         "() => { const one = document.createElement('script'); one.textContent = 'window.ran = 1';"
@@ -79,7 +75,7 @@ def test_an_inline_script_does_not_run(window: Window, gateway: GatewayProcess) 
 
 @pytest.mark.parametrize(("theme", "width", "height"), LOOKS)
 def test_every_page_looks_right_and_is_accessible(
-    browser: Browser, gateway: GatewayProcess, tmp_path: Path, theme: str, width: int, height: int
+    browser: Browser, house: House, tmp_path: Path, theme: str, width: int, height: int
 ) -> None:
     """axe-core finds nothing serious on any page; a picture of each is kept to be looked at."""
     folder = Path(os.environ.get("CONSOLE_SHOTS", tmp_path))
@@ -88,16 +84,12 @@ def test_every_page_looks_right_and_is_accessible(
         color_scheme="dark" if theme == "dark" else "light",
         reduced_motion="reduce",
     )
-    double = Double(gateway)
-    assert gateway.first_key is not None
-    double.keys[gateway.first_key] = "default"
-    double.install(context)
     window = opened(context)
     page, name = window.page, f"{theme}-{width}"
-    page.goto(gateway.url)
+    page.goto(house.url)
     expect(page.get_by_label("Key")).to_be_visible()
     _look(page, folder / f"signin-{name}.webp")
-    _fill(page, gateway)
+    _fill(page, house)
     _look(page, folder / f"studio-done-{name}.webp")
     page.get_by_role("button", name="Edit with mask").click()
     paint(page)
@@ -107,21 +99,23 @@ def test_every_page_looks_right_and_is_accessible(
     page.keyboard.press("?")
     _look(page, folder / f"shortcuts-{name}.webp")
     page.keyboard.press("Escape")
-    double.operator = True
-    page.evaluate("localStorage.setItem('safelight.door.operator', '')")
+    page.goto(f"{house.url}/#/pool")
+    page.get_by_label("Key").fill(house.owner)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("table", name="Accounts")).to_be_visible()
     for one in PAGES:
-        page.goto(f"{gateway.url}/#/{one}")
+        page.goto(f"{house.url}/#/{one}")
         page.reload()
         _settle(page)
         _look(page, folder / f"{one}-{name}.webp")
     for one in ("jobs", "customers"):
-        page.goto(f"{gateway.url}/#/{one}")
+        page.goto(f"{house.url}/#/{one}")
         page.locator("tbody tr").first.click()
         expect(page.get_by_role("link", name=re.compile("^All "))).to_be_visible()
         _settle(page)
         _look(page, folder / f"{one}-one-{name}.webp")
     for one, opens in (("customers", "New customer"), ("gallery", "Open"), ("pool", "Pause")):
-        page.goto(f"{gateway.url}/#/{one}")
+        page.goto(f"{house.url}/#/{one}")
         page.get_by_role("button", name=opens, exact=True).first.click()
         expect(page.get_by_role("dialog")).to_be_visible()
         _look(page, folder / f"{one}-dialog-{name}.webp")
@@ -130,9 +124,8 @@ def test_every_page_looks_right_and_is_accessible(
     context.close()
 
 
-def _fill(page: Page, gateway: GatewayProcess) -> None:
-    assert gateway.first_key is not None
-    page.get_by_label("Key").fill(gateway.first_key)
+def _fill(page: Page, house: House) -> None:
+    page.get_by_label("Key").fill(house.customer)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_label("16:9").check(force=True)
     order(page, 'Launch poster in red light, large title "SAFELIGHT"')
