@@ -67,6 +67,6 @@ async def desk_of(gateway: InProcess) -> Desk:
 
 
 @pytest.fixture
-async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with running(tmp_path) as gateway:
+async def desk(tmp_path: Path, database_url_seldom: str) -> AsyncIterator[Desk]:
+    async with running(tmp_path, books=database_url_seldom) as gateway:
         yield await desk_of(gateway)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from administration.conftest import BASE, Desk
 from administration.test_work import queued
@@ -210,6 +211,7 @@ async def test_books_are_verified_on_request_and_findings_shown(desk: Desk) -> N
     assert stopped["frozen"] is not None
 
 
+@pytest.mark.parametrize("database_url_seldom", ["sqlite"], indirect=True)  # a file is looked at
 async def test_what_runs_is_told(desk: Desk) -> None:
     await desk.order()
     found = await desk.ask("GET", "/system")

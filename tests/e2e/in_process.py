@@ -13,7 +13,9 @@ from typing import Any
 from engines import MemoryEngine, Queues
 from safelight.app import App
 from safelight.clock import ManualClock
-from safelight.config import load_config
+from safelight.config import Config, load_config
+from safelight.db import Database
+from safelight.db.postgres import PostgresDatabase
 from safelight.engine import Engine
 from safelight.office import Office
 
@@ -29,7 +31,16 @@ class Answer:
 
 
 class AppInMemory(App):
-    """The application with queues that only this process knows."""
+    """The application with queues that only this process knows, and its books where a test says."""
+
+    def __init__(self, config: Config, clock: ManualClock, *, books: str = "") -> None:
+        self._books = books
+        super().__init__(config, clock)
+
+    def make_database(self) -> Database:
+        if not self._books:
+            return super().make_database()
+        return PostgresDatabase(self._books, self.clock, connections=4, readers=2)
 
     def make_engine(self) -> Engine:
         return MemoryEngine(Queues(), self.owner, self.handlers)
@@ -100,14 +111,14 @@ class InProcess:
 
 
 @asynccontextmanager
-async def running(folder: Path, config: str = "") -> AsyncIterator[InProcess]:
+async def running(folder: Path, config: str = "", *, books: str = "") -> AsyncIterator[InProcess]:
     """Start an application over the proof upstream, on a clock that stands still."""
     clock = ManualClock()
     path = folder / "safelight.toml" if config else None
     if path is not None:
         folder.mkdir(parents=True)
         path.write_text(config)
-    app = AppInMemory(load_config(path, folder, environ={}), clock)
+    app = AppInMemory(load_config(path, folder, environ={}), clock, books=books)
     key = await Office(app.db, app.keyring).create_customer_key("team", 10_000_000)
     await app.start()
     try:
