@@ -265,9 +265,7 @@ OPERATIONS: tuple[_Operation, ...] = (
     _Operation(
         "get", "/v1/session", "Show who is signed in in this browser.", SessionView, public=True
     ),
-    _Operation(
-        "delete", "/v1/session", "Sign this browser out.", _NOTHING, public=True, status="204"
-    ),
+    _Operation("delete", "/v1/session", "Sign this browser out.", _NOTHING, public=True),
     _Operation(
         "get", "/v1/diagnostics/silence", "Answer after a silence, to test the proxies between.",
         SilenceView, query=SILENCE_QUERY,
@@ -281,6 +279,10 @@ OPERATIONS: tuple[_Operation, ...] = (
     _Operation("get", "/openapi.json", "Show this document.", _DOCUMENT, public=True),
 )  # fmt: skip
 
+_BODILESS: dict[Any, dict[str, Any]] = {
+    _REDIRECT: {"302": {"description": "Location is a signed link that expires."}},
+    _NOTHING: {"204": {"description": "Done."}},
+}
 _NO_NAME = re.compile(r"[^A-Za-z0-9]+")
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -419,10 +421,8 @@ def _body_content(body: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _success(operation: _Operation) -> dict[str, Any]:
-    if operation.answer == _REDIRECT:
-        return {"302": {"description": "Location is a signed link that expires."}}
-    if operation.answer == _NOTHING:
-        return {"204": {"description": "Done."}}
+    if operation.answer in _BODILESS:
+        return dict(_BODILESS[operation.answer])
     if operation.answer == _IMAGE:
         picture = {_IMAGE: {"schema": _FILE}}
         return {
