@@ -122,9 +122,26 @@ def find(tx: Transaction, stored: bytes) -> Session | None:
     return None if row is None else _session(row)
 
 
-def open_sessions(tx: Transaction) -> list[Session]:
-    """Return the sessions that are not over, newest first, a thousand at most."""
-    rows = tx.all(_READ + "ORDER BY s.created_at DESC, s.id DESC LIMIT 1000", _bounds(tx))
+def get(tx: Transaction, session_id: str) -> Session | None:
+    """Return the session with this id unless it is over."""
+    row = tx.one(_READ + "AND s.id = :id", {**_bounds(tx), "id": session_id})
+    return None if row is None else _session(row)
+
+
+def open_sessions(tx: Transaction, *, after: str | None = None, limit: int = 1000) -> list[Session]:
+    """Return the sessions that are not over, newest first.
+
+    Raises:
+        LookupError: `after` is no session.
+    """
+    place, values = "", {**_bounds(tx), "limit": limit}
+    if after is not None:
+        seen = tx.one("SELECT created_at FROM browser_session WHERE id = :id", {"id": after})
+        if seen is None:
+            raise LookupError(after)
+        place = "AND s.created_at <= :at AND (s.created_at < :at OR s.id < :after) "
+        values |= {"at": seen["created_at"], "after": after}
+    rows = tx.all(f"{_READ}{place}ORDER BY s.created_at DESC, s.id DESC LIMIT :limit", values)
     return [_session(row) for row in rows]
 
 
@@ -146,7 +163,7 @@ def end(tx: Transaction, session_id: str) -> bool:
     )
 
 
-def _bounds(tx: Transaction) -> dict[str, int]:
+def _bounds(tx: Transaction) -> dict[str, object]:
     return {"idle_since": tx.now_ms - IDLE_MS, "since": tx.now_ms - LONGEST_MS}
 
 

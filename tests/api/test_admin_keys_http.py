@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from api.visitors import House, open_house
-from safelight import admin_acts
+from safelight import admin_acts, browser_sessions
 from safelight.admin_keys import Role
+from safelight.api.admin.sessions import PAGE
+from safelight.db import Transaction
 
 KEYS = "/admin/v1/admin-keys"
 
@@ -122,6 +124,34 @@ async def test_sessions_are_listed_with_where_they_come_from(house: House) -> No
     assert (oldest["address"], oldest["created_at"]) == ("198.51.100.1", now_s - 60)
     assert oldest["current"] is False
     assert (listed["last_id"], listed["has_more"]) == (oldest["id"], False)
+
+
+async def test_sessions_are_listed_page_by_page(house: House) -> None:
+    """A page is two hundred; the next begins behind the last one shown."""
+
+    def many(tx: Transaction) -> None:
+        for number in range(3 * PAGE // 2):
+            stored = browser_sessions.digest(f"{number}", b"pepper")
+            browser_sessions.begin(
+                tx,
+                session_id=f"ses_{number:03d}",
+                stored=stored,
+                admin_key_id=keys[number % len(keys)],
+                address="",
+                agent="",
+            )
+
+    made = [await house.office.create_admin_key(f"{at}", Role.VIEWER) for at in range(4)]
+    keys = [key.id for _, key in made]
+    await house.app.db.write(many)
+    viewer = house.visitor(made[0][0])
+    first = (await viewer.ask("GET", "/admin/v1/sessions")).json()
+    rest = (await viewer.ask("GET", f"/admin/v1/sessions?after={first['last_id']}")).json()
+    ids = [one["id"] for one in (*first["data"], *rest["data"])]
+    assert ids == [f"ses_{number:03d}" for number in reversed(range(3 * PAGE // 2))]
+    assert (first["has_more"], rest["has_more"]) == (True, False)
+    for query in ("after=none", "limit=5"):
+        assert (await viewer.ask("GET", f"/admin/v1/sessions?{query}")).status == 400
 
 
 async def test_an_owner_ends_any_session_and_others_their_own(house: House) -> None:

@@ -332,18 +332,26 @@ async def test_wrong_keys_are_slowed_and_the_right_one_from_elsewhere_is_not(
     assert (await browser.sign_in(key, door)).status == 200
 
 
-async def test_wrong_admin_keys_in_calls_are_slowed_too(house: House) -> None:
-    """A key that was right before goes on working behind the same address; sessions do, too."""
+async def test_wrong_admin_keys_in_calls_are_slowed_too(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A key that was right before goes on working behind the same address; sessions do, too.
+
+    The log tells it once, with the address and without the key.
+    """
     owner = house.visitor(next(reversed(house.admin.values())))
     session = await house.operator()
     assert (await owner.ask("GET", "/admin/v1/sessions")).status == 200
     stranger = house.visitor(WRONG)
+    caplog.clear()
     statuses = [
         (await stranger.ask("GET", "/admin/v1/sessions")).status for _ in range(ADDRESS_TRIES + 3)
     ]
     assert statuses == [401] * ADDRESS_TRIES + [429] * 3
     assert (await owner.ask("GET", "/admin/v1/sessions")).status == 200
     assert (await session.ask("GET", "/admin/v1/sessions")).status == 200
+    assert [getattr(line, "address", "") for line in caplog.records] == [stranger.address]
+    assert WRONG not in caplog.text
 
 
 async def test_behind_a_trusted_proxy_the_callers_own_address_is_slowed(tmp_path: Path) -> None:

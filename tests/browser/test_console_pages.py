@@ -99,10 +99,12 @@ def test_every_page_looks_right_and_is_accessible(
     page.keyboard.press("?")
     _look(page, folder / f"shortcuts-{name}.webp")
     page.keyboard.press("Escape")
-    page.goto(f"{house.url}/#/pool")
-    page.get_by_label("Key").fill(house.owner)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("table", name="Accounts")).to_be_visible()
+    # In the same browser, as somebody who has both keys.
+    opened_door = context.request.post(
+        f"{house.url}/admin/v1/session", data={"key": house.owner}, headers={"origin": house.url}
+    )
+    assert opened_door.ok, opened_door.text()
+    page.evaluate("localStorage.setItem('safelight.door.operator', '')")
     for one in PAGES:
         page.goto(f"{house.url}/#/{one}")
         page.reload()

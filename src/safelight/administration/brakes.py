@@ -58,8 +58,8 @@ class Brakes:
                 should_retry=False,
             )
 
-    def count(self, address: str) -> None:
-        """Note a wrong key."""
+    def count(self, address: str) -> bool:
+        """Note a wrong key; return whether it is one of those after which the address waits."""
         name = _network(address)
         bucket = self._addresses.setdefault(name, _Bucket())
         self._addresses.move_to_end(name)
@@ -68,6 +68,7 @@ class Brakes:
             self._addresses.popitem(last=False)
         self._add(bucket, ADDRESS_TRIES, ADDRESS_EVERY_S)
         self._add(self._all, ALL_TRIES, ALL_EVERY_S)
+        return bucket.level > ADDRESS_TRIES - 1
 
     def _add(self, bucket: _Bucket, tries: int, every_s: float) -> None:
         self._leak(bucket, every_s)

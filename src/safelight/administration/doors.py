@@ -27,8 +27,8 @@ from safelight.db import Database, Transaction
 from safelight.errors import (
     AuthenticationFailed,
     CustomerFrozen,
+    InvalidValue,
     PermissionDenied,
-    RateLimited,
     Unavailable,
 )
 from safelight.types import Identity
@@ -126,16 +126,13 @@ class Doors:
         """
         mark = browser_sessions.digest(raw_key, self._pepper)
         if mark not in self._proven:
-            try:
-                self._brakes.check(address)
-            except RateLimited:
-                log.warning("wrong keys are slowed", extra={"address": address})
-                raise
+            self._brakes.check(address)
         try:
             found = await look(raw_key)
         except AuthenticationFailed:
             self._proven.pop(mark, None)
-            self._brakes.count(address)
+            if self._brakes.count(address):
+                log.warning("wrong keys of an address are slowed", extra={"address": address})
             raise
         self._proven[mark] = None
         self._proven.move_to_end(mark)
@@ -198,9 +195,24 @@ class Doors:
                 await self._db.write(lambda tx: browser_sessions.touch(tx, found.id))
         return found
 
-    async def open_sessions(self) -> list[Session]:
-        """Return the sessions that are not over, newest first."""
-        return await self._db.read(browser_sessions.open_sessions)
+    async def open_session(self, session_id: str) -> Session | None:
+        """Return the session with this id unless it is over."""
+        return await self._db.read(lambda tx: browser_sessions.get(tx, session_id))
+
+    async def open_sessions(self, *, after: str | None, limit: int) -> tuple[list[Session], bool]:
+        """Return sessions that are not over, newest first, and whether there are more.
+
+        Raises:
+            InvalidValue: `after` is no session.
+        """
+        try:
+            found = await self._db.read(
+                lambda tx: browser_sessions.open_sessions(tx, after=after, limit=limit + 1)
+            )
+        except LookupError:
+            message = "'after' must be an id that this list has shown."
+            raise InvalidValue(message, param="after") from None
+        return found[:limit], len(found) > limit
 
     def csrf_token(self, secret: str) -> str:
         """Return what proves that a call comes from a page that may read our answers."""

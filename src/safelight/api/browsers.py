@@ -144,7 +144,7 @@ def address_of(exchange: Exchange) -> str:
     ]
     hops = ",".join(lines).split(",")[-_HOPS_MAX:]
     while hops and _is_in(address, trusted):
-        hop = hops.pop().strip()
+        hop = _without_port(hops.pop().strip())
         if not _is_address(hop):
             break
         address = hop
@@ -163,7 +163,7 @@ def bearer_of(exchange: Exchange) -> str | None:
     Other schemes are not ours: a proxy may keep its own password there.
     """
     scheme, _, key = (exchange.header("authorization") or "").partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else None
+    return key.strip() or None if scheme.lower() == "bearer" else None
 
 
 def no_store(*more: tuple[bytes, bytes]) -> Headers:
@@ -213,6 +213,13 @@ def _is_in(
     address: str, networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 ) -> bool:
     return _is_address(address) and any(ipaddress.ip_address(address) in one for one in networks)
+
+
+def _without_port(hop: str) -> str:
+    """Return an address of a list; some proxies write `192.0.2.1:4711` and `[2001:db8::1]:4711`."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop
 
 
 def _is_address(text: str) -> bool:

@@ -20,9 +20,10 @@ from safelight.api.job_views import seconds
 from safelight.api.sessions import key_in_body, leave, show_door, welcome
 from safelight.api.wire import parse_fields, present
 from safelight.browser_sessions import Session
-from safelight.errors import InvalidValue, NotFound, PermissionDenied
+from safelight.errors import InvalidValue, NotFound, PermissionDenied, UnknownParameter
 from safelight.office_customers import OfficeCustomers
 
+PAGE = 200
 _BODY_MAX = 4096
 
 
@@ -76,12 +77,12 @@ class OpenSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionList(msgspec.Struct, frozen=True, kw_only=True):
-    """GET /admin/v1/sessions: those that are not over, newest first."""
+    """GET /admin/v1/sessions: those that are not over, newest first; `after` gives the next."""
 
     object: str = "list"
     data: tuple[OpenSession, ...]
     last_id: str | None
-    has_more: bool = False
+    has_more: bool
 
 
 async def sign_in(exchange: Exchange) -> None:
@@ -105,9 +106,16 @@ async def sign_out(exchange: Exchange) -> None:
 
 async def sessions(exchange: Exchange) -> None:
     """Answer GET /admin/v1/sessions."""
-    caller = await who(exchange)
-    found = [_session_view(one, caller) for one in await doors_of(exchange).open_sessions()]
-    listed = SessionList(data=tuple(found), last_id=found[-1].id if found else None)
+    caller, query = await who(exchange), exchange.query()
+    for name in query:
+        if name != "after":
+            raise UnknownParameter(f"Unknown parameter: {name[:64]!r}.", param=name[:64])
+    found, more = await doors_of(exchange).open_sessions(
+        after=query.get("after") or None, limit=PAGE
+    )
+    views = tuple(_session_view(one, caller) for one in found)
+    last_id = views[-1].id if views else None
+    listed = SessionList(data=views, last_id=last_id, has_more=more)
     await exchange.respond_json(listed, headers=no_store())
 
 
@@ -119,8 +127,7 @@ async def end_session(exchange: Exchange) -> None:
         PermissionDenied: it is another's.
     """
     caller, session_id = await who(exchange), exchange.path_param("id")
-    found = await doors_of(exchange).open_sessions()
-    wanted = next((one for one in found if one.id == session_id), None)
+    wanted = await doors_of(exchange).open_session(session_id)
     if wanted is not None and not _is_own(wanted, caller) and caller.role is not Role.OWNER:
         raise PermissionDenied(
             "Only an owner ends other people's sessions; yours are those of your own key.",
