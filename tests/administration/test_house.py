@@ -219,6 +219,7 @@ async def test_what_runs_is_told(desk: Desk) -> None:
     assert [one["id"] for one in found["processes"]] == [desk.gateway.app.owner]
     assert found["database"]["kind"] == "sqlite"
     assert found["database"]["bytes"] > 100_000
+    assert found["database"]["commit_ms"] > 0
     assert found["storage"]["kind"] == "disk"
     assert found["data_folder"]["folders"]["blobs"] > 1000
     assert found["clock"]["database_ahead_ms"] == 0

@@ -81,6 +81,7 @@ class Administration:
             config=self._config,
             clock=self._parts.clock,
             sizes=self._sizes,
+            commits=self._parts.notes.metrics.commits.seconds,
             started_ms=self._started_ms,
             accepting=gateway.accepting,
             in_flight=gateway.running,

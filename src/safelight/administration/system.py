@@ -17,6 +17,7 @@ from safelight import heartbeats
 from safelight.clock import Clock
 from safelight.config import Config
 from safelight.db import Database, Transaction, address
+from safelight.metrics import Histogram
 from safelight.storage import BlobStore
 
 FOLDER_S = 60.0
@@ -34,10 +35,14 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DatabaseState(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the books are; `bytes` of a file, null for a server."""
+    """Where the books are; `bytes` of a file, null for a server.
+
+    `commit_ms` is how long a commit took on average since this process began; null: none was made.
+    """
 
     kind: str
     bytes: int | None
+    commit_ms: float | None
     schema_version: int
 
 
@@ -107,6 +112,7 @@ async def look(
     config: Config,
     clock: Clock,
     sizes: FolderSizes,
+    commits: Histogram,
     started_ms: int,
     accepting: bool,
     in_flight: int,
@@ -143,6 +149,7 @@ async def look(
         database=DatabaseState(
             kind="sqlite" if in_file else "postgresql",
             bytes=_database_bytes(file) if in_file else None,
+            commit_ms=_mean_ms(commits),
             schema_version=version,
         ),
         storage=StorageState(
@@ -154,6 +161,12 @@ async def look(
         data_folder=await sizes.look(),
         clock=ClockState(now_at=now_ms // 1000, database_ahead_ms=database_ms - now_ms),
     )
+
+
+def _mean_ms(seconds: Histogram) -> float | None:
+    cells = seconds.cells.values()
+    commits = sum(sum(cell.counts) for cell in cells)
+    return sum(cell.total for cell in cells) / commits * 1000 if commits else None
 
 
 def _database_bytes(file: Path) -> int:
