@@ -24,11 +24,20 @@ function ink(name) {
 
 const COLOURS = ["--accent", "--line-strong", "--good", "--warn"];
 
-/** One plot: `lines` are {label, values, value(text), bars}; `times` in unix seconds. */
+/** The places of values with nothing on either side: a line would not show them. */
+function alone(plot, line, drawn) {
+  if (drawn) return null;
+  const values = plot.data[line];
+  const found = [...values.keys()].filter((at) => values[at] != null && values[at - 1] == null && values[at + 1] == null);
+  return found.length ? found : null;
+}
+
+/** One plot: `least` is what its axis reaches at least, or nothing at all would fill it; `lines` are {label, values, value(text), bars}; `times` in unix seconds. */
 export class Plot {
-  constructor(title, text, lines, format) {
+  constructor(title, text, lines, format, least) {
     this.lines = lines;
     this.format = format;
+    this.least = least;
     this.area = h("div", { class: "area" });
     this.now = h("b", {});
     this.figures = h("details", { class: "hint" });
@@ -69,9 +78,9 @@ export class Plot {
     const axis = { stroke: ink("--ink-2"), grid: { stroke: ink("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     return {
       ...this.size(), cursor: { points: { size: 6 }, drag: { x: false, y: false } }, legend: { show: false },
-      scales: { y: { range: (_plot, low, high) => [Math.min(0, low ?? 0), Math.max(high ?? 0, Number.EPSILON) * 1.12 || 1] } },
+      scales: { y: { range: (_plot, low, high) => [Math.min(0, low ?? 0), Math.max((high ?? 0) * 1.12, this.least)] } },
       axes: [{ ...axis, size: 34, values: (_plot, ticks) => ticks.map((at) => this.clock(at)) }, { ...axis, size: 62, values: (_plot, ticks) => ticks.map((value) => this.format(value)) }],
-      series: [{}, ...this.lines.map((_line, at) => ({ stroke: ink(COLOURS[at]), width: at ? 1.6 : 2.2, points: { size: 5 }, spanGaps: false, ...(at ? {} : { fill: `${ink(COLOURS[0])}1c` }) }))],
+      series: [{}, ...this.lines.map((_line, at) => ({ stroke: ink(COLOURS[at]), width: at ? 1.6 : 2.2, points: { size: 5, filter: alone }, spanGaps: false, ...(at ? {} : { fill: `${ink(COLOURS[0])}1c` }) }))],
     };
   }
 

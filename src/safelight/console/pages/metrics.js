@@ -14,14 +14,14 @@ const STEP_S = { minute: 60, hour: 3600, day: 86_400 };
 
 const share = (part, whole) => (whole ? part / whole : null);
 
-// name, lines, format, what each line is of one point
+// name, lines, format, what the axis reaches at least, what each line is of one point
 const PLOTS = [
-  ["generation", ["median", "p95"], duration, (one) => [one.generation_p50_s ?? null, one.generation_p95_s ?? null]],
-  ["errors", ["visible", "hidden"], percent, (one) => [share(one.failed, one.completed + one.failed), share(one.hidden_errors, one.attempts)]],
-  ["throttled", ["absorbed"], count, (one) => [one.throttled ?? 0]],
-  ["rate", ["made", "capacity"], count, (one, step) => [one.completed * 60 / STEP_S[step], one.capacity_per_minute ?? null]],
-  ["links", ["share"], percent, (one) => [one.link_success ?? null]],
-  ["money", ["settled", "cost"], (micros) => money(Math.round(micros)), (one) => [one.settled_micros ?? 0, one.vendor_cost_micros ?? 0]],
+  ["generation", ["median", "p95"], duration, 1, (one) => [one.generation_p50_s ?? null, one.generation_p95_s ?? null]],
+  ["errors", ["visible", "hidden"], percent, 0.02, (one) => [share(one.failed, one.completed + one.failed), share(one.hidden_errors, one.attempts)]],
+  ["throttled", ["absorbed"], count, 4, (one) => [one.throttled ?? 0]],
+  ["rate", ["made", "capacity"], count, 4, (one, step) => [one.completed * 60 / STEP_S[step], one.capacity_per_minute ?? null]],
+  ["links", ["share"], percent, 1, (one) => [one.link_success ?? null]],
+  ["money", ["settled", "cost"], (micros) => money(Math.round(micros)), 100_000, (one) => [one.settled_micros ?? 0, one.vendor_cost_micros ?? 0]],
 ];
 
 /** Show the page. */
@@ -29,7 +29,7 @@ export async function show(view) {
   let span = "hour";
   let shown = "";
   const note = h("div");
-  const plots = PLOTS.map(([name, lines, format]) => new Plot(T.metrics[name], T.metrics[`${name}Text`], lines.map((line) => T.metrics[line]), format));
+  const plots = PLOTS.map(([name, lines, format, least]) => new Plot(T.metrics[name], T.metrics[`${name}Text`], lines.map((line) => T.metrics[line]), format, least));
   const area = h("div", { class: "plots" }, plots.map((plot) => plot.element));
   const look = async () => {
     const [step, seconds] = SPANS[span];
@@ -42,7 +42,7 @@ export async function show(view) {
       shown = text;
       const times = found.data.map((one) => one.at);
       plots.forEach((plot, at) => {
-        const [, lines, , read] = PLOTS[at];
+        const [, lines, , , read] = PLOTS[at];
         plot.draw(times, lines.map((_line, line) => found.data.map((one) => read(one, step)[line])));
       });
     } catch (problem) {

@@ -82,13 +82,13 @@ function drawSystem(found) {
 }
 
 function words(name) {
-  return name.replace(/_(at|s|ms|bytes)$/, "").replaceAll("_", " ");
+  return name.replace(/_(at|s|ms|bytes)$/, "").replace(" folders ", " ").replaceAll("_", " ");
 }
 
 function shown(name, value) {
   if (typeof value === "boolean") return value ? T.system.yes : T.system.no;
   if (name.endsWith("_at") && typeof value === "number") return time(value);
-  if (name.endsWith("bytes")) return bytes(value);
+  if (name.endsWith("bytes") || name.includes(" folders ")) return bytes(value);
   if (name.endsWith("_ms")) return `${Math.round(value)} ms`;
   if (name.endsWith("_s")) return duration(value);
   return String(value);
