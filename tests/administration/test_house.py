@@ -17,7 +17,8 @@ from safelight.admin_keys import Role
 from safelight.administration.feed import SAMPLE, Feed, News
 from safelight.alerts import Wrong
 from safelight.api.admin import ADMIN_ROUTES
-from safelight.api.admin.contract import ADMIN_OPERATIONS
+from safelight.api.admin.contract import ADMIN_OPERATIONS, SESSION_OPERATIONS
+from safelight.api.admin.sessions import SESSION_ROUTES
 from safelight.api.openapi import openapi_json
 from safelight.db import Transaction
 from safelight.office import open_office
@@ -140,6 +141,8 @@ def test_the_document_describes_every_route_with_its_role() -> None:
     """Routes and operations are the same set, under the tag `admin`; references resolve."""
     described = {(one.method.upper(), BASE + one.path) for one in ADMIN_OPERATIONS}
     assert described == {(method, path) for method, path, _, _ in ADMIN_ROUTES}
+    doors = {(one.method.upper(), f"/admin/v1{one.path}") for one in SESSION_OPERATIONS}
+    assert doors == {(method, path) for method, path, _, _ in SESSION_ROUTES}
     document = msgspec.json.decode(openapi_json())
     for method, path, role, _ in ADMIN_ROUTES:
         operation = document["paths"][path][method.lower()]

@@ -23,11 +23,13 @@ from safelight.api.admin import (
     keys,
     pictures,
     series,
+    sessions,
 )
 from safelight.api.billing import StatementList
 from safelight.api.job_views import JobImage
 from safelight.api.meta import SizeList
 from safelight.api.retention import Deleted
+from safelight.api.sessions import SessionView, SignIn
 from safelight.types import Balance
 
 TAG = "admin"
@@ -36,12 +38,12 @@ _STATEMENT_QUERY = ("format", "after", "limit", "from", "to", "month")
 
 
 class AdminOperation(NamedTuple):
-    """One route. `media` is what it answers with beside, or instead of, JSON."""
+    """One route. `media` is what it answers with beside, or instead of, JSON; no answer: 204."""
 
     method: str
     path: str
     summary: str
-    answer: type[msgspec.Struct]
+    answer: type[msgspec.Struct] | None
     body: type[msgspec.Struct] | None = None
     query: tuple[str, ...] = ()
     status: str = "200"
@@ -50,6 +52,21 @@ class AdminOperation(NamedTuple):
 
 _op = AdminOperation
 _CUSTOMER, _KEY, _JOB, _IMAGE = "/customers/{id}", "/keys/{id}", "/jobs/{id}", "/images/{id}"
+
+SESSION_OPERATIONS: tuple[AdminOperation, ...] = (
+    _op("post", "/session", "Sign a browser in with an admin key.", SessionView, SignIn),
+    _op("get", "/session", "Show who is signed in in this browser.", SessionView),
+    _op("delete", "/session", "Sign this browser out.", None),
+    _op("get", "/sessions", "List sessions that are not over, newest first.",
+        sessions.SessionList, query=("after",)),
+    _op("delete", "/sessions/{id}", "End a session.", None),
+    _op("get", "/admin-keys", "List the operators' keys.", sessions.AdminKeyList),
+    _op("post", "/admin-keys", "Make an operator's key; shows its text.",
+        sessions.AdminKeyView, sessions.AdminKeyBody, status="201"),
+    _op("post", "/admin-keys/{id}/revoke", "End an operator's key and its sessions.",
+        sessions.AdminKeyView),
+)  # fmt: skip
+_DOOR = "Takes a key in the body, or the cookie that it gave."
 
 ADMIN_OPERATIONS: tuple[AdminOperation, ...] = (
     _op("get", "/customers", "List customers by name.", customers.CustomerList,
@@ -133,28 +150,29 @@ _CHANGING = {
 
 def structs() -> set[type[msgspec.Struct]]:
     """Return every shape that an operator's route takes or answers with."""
-    answers = {one.answer for one in ADMIN_OPERATIONS}
-    return answers | {one.body for one in ADMIN_OPERATIONS if one.body is not None}
+    every = (*SESSION_OPERATIONS, *ADMIN_OPERATIONS)
+    return {kind for one in every for kind in (one.answer, one.body) if kind is not None}
 
 
 def paths(error: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the entries by path and method; `error` refers to the body of every failure."""
-    roles = {(method.lower(), path): role for method, path, role, _ in ADMIN_ROUTES}
+    routes = (*sessions.SESSION_ROUTES, *ADMIN_ROUTES)
+    roles = {(method.lower(), path): role for method, path, role, _ in routes}
     found: dict[str, dict[str, Any]] = {}
-    for one in ADMIN_OPERATIONS:
+    for one in (*SESSION_OPERATIONS, *ADMIN_OPERATIONS):
         path = _BASE + one.path
         found.setdefault(path, {})[one.method] = _describe(one, roles[one.method, path], error)
     return found
 
 
-def _describe(one: AdminOperation, role: str, error: dict[str, Any]) -> dict[str, Any]:
+def _describe(one: AdminOperation, role: str | None, error: dict[str, Any]) -> dict[str, Any]:
     failures = _READING if one.method == "get" else {**_READING, **_CHANGING}
     content = {"application/json": {"schema": error}}
     described: dict[str, Any] = {
         "operationId": _NO_NAME.sub("_", f"{one.method}{_BASE}{one.path}").strip("_"),
         "tags": [TAG],
         "summary": one.summary,
-        "description": f"Takes the role {role}.",
+        "description": _DOOR if role is None else f"Takes the role {role}.",
         "responses": {
             **_success(one),
             **{
@@ -174,6 +192,8 @@ def _describe(one: AdminOperation, role: str, error: dict[str, Any]) -> dict[str
 
 
 def _success(one: AdminOperation) -> dict[str, Any]:
+    if one.answer is None:
+        return {"204": {"description": "Done."}}
     content: dict[str, Any] = {"application/json": {"schema": _ref(one.answer)}}
     if one.media == "text/event-stream":
         content = {one.media: {"schema": _ref(one.answer)}}
