@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import openai
 import pytest
+import pyvips
 from playwright.sync_api import Page, expect
 
 from browser.chromium import Window, needs_chromium
@@ -63,7 +65,10 @@ def test_a_failing_account_shows_within_ten_seconds(window: Window, tmp_path: Pa
         statuses = orders(house, key)
         expect(row).to_contain_text("%", timeout=SEEN_WITHIN_MS)
         assert "100 %" not in row.inner_text()
+        folder = Path(os.environ.get("CONSOLE_SHOTS", tmp_path))
+        keep(page, folder / "fault-pool.webp")
         plots(page)
+        keep(page, folder / "fault-metrics.webp")
         failed = [seen for seen in upstream.requests if seen.status == 500]
         sold = {seen.prompt for seen in upstream.requests if seen.kind == "ok"}
         now = int(time.time())
@@ -74,6 +79,11 @@ def test_a_failing_account_shows_within_ten_seconds(window: Window, tmp_path: Pa
     assert sum(one["failed"] for one in points) == len(statuses) - statuses.count(200)
     assert sum(one["hidden_errors"] for one in points) == hidden
     assert sum(one["attempts"] for one in points) == len(upstream.requests)
+
+
+def keep(page: Page, path: Path) -> None:
+    """Leave a picture of the page for people and for docs/console.md."""
+    pyvips.Image.new_from_buffer(page.screenshot(), "").write_to_file(str(path), Q=82)
 
 
 def plots(page: Page) -> None:

@@ -19,7 +19,7 @@ log = logging.getLogger("safelight.pool")
 
 SHARE_S = 2.0
 """How often what was learnt is written and read."""
-SHOW_S = 10.0
+SHOW_S = 5.0
 """How often the state of the accounts is written, for people."""
 PROBE_TIMEOUT_S = 20.0
 PROBE_PAUSE_MAX = 20
@@ -41,12 +41,13 @@ class Upkeep:
         self._seen: dict[str, int] = {}
         self._looks = 0
         self._probe_at: dict[str, int] = {}
-        self._shown: list[tuple[str, str]] = []
+        self._shown: list[tuple[str, str, float]] = []
 
     async def share(self) -> None:
         """Write what this process has learnt, then take over what others have, and what is paused.
 
-        Where the word for an account has changed it is written at once, not at the next `show`.
+        Where the word for an account has changed, or its score by a tenth, it is written at once,
+        not at the next `show`.
         """
         pool, clock = self._parts.pool, self._parts.clock
         now = clock.monotonic()
@@ -119,8 +120,9 @@ class Upkeep:
             return False
         return True
 
-    def _words(self) -> list[tuple[str, str]]:
-        return [(view.state, view.reason) for view in self._parts.pool.views()]
+    def _words(self) -> list[tuple[str, str, float]]:
+        views = self._parts.pool.views()
+        return [(view.state, view.reason, round(view.score, 1)) for view in views]
 
     def _state(self, view: AccountView, now_ms: int) -> limiters.AccountStateRow:
         until = None if view.until_s is None else now_ms + round(view.until_s * 1000)

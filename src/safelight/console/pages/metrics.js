@@ -17,7 +17,7 @@ const share = (part, whole) => (whole ? part / whole : null);
 // name, lines, format, what the axis reaches at least, what each line is of one point
 const PLOTS = [
   ["generation", ["median", "p95"], duration, 1, (one) => [one.generation_p50_s ?? null, one.generation_p95_s ?? null]],
-  ["errors", ["visible", "hidden"], percent, 0.02, (one) => [share(one.failed, one.completed + one.failed), share(one.hidden_errors, one.attempts)]],
+  ["errors", ["visible", "hidden"], percent, 0.02, (one) => [share(one.visible, one.completed + one.failed), share(one.hidden_errors, one.attempts)]],
   ["throttled", ["absorbed"], count, 4, (one) => [one.throttled ?? 0]],
   ["rate", ["made", "capacity"], count, 4, (one, step) => [one.completed * 60 / STEP_S[step], one.capacity_per_minute ?? null]],
   ["links", ["share"], percent, 1, (one) => [one.link_success ?? null]],

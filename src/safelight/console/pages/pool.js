@@ -69,12 +69,21 @@ function columns(again) {
     { name: T.words.limit, cell: (one) => limit(one.limit) },
     { name: T.words.inFlight, cell: (one) => count(one.in_flight), right: true },
     { name: T.words.score, cell: (one) => (one.score === null || one.score === undefined ? "–" : one.score.toFixed(2)), right: true },
-    { name: T.words.success, cell: (one) => percent(one.success_share), right: true },
+    { name: T.words.success, cell: success, right: true },
     { name: T.words.latency, cell: (one) => duration(one.p50_s), right: true },
     { name: T.words.delivered, cell: (one) => count(one.delivered), right: true },
     { name: T.words.perPicture, cell: (one) => money(one.cost_per_image_micros), right: true },
     { name: "", cell: (one) => act(one, again), right: true },
   ];
+}
+
+// Where so many of at least ten attempts fail, the account is worth a look, whatever the pool says of it.
+const SICK = 0.9;
+const ENOUGH = 10;
+
+function success(one) {
+  const text = percent(one.success_share);
+  return one.success_share !== null && one.success_share < SICK && one.attempts >= ENOUGH ? badge("warning", text) : text;
 }
 
 function state(one) {
