@@ -74,7 +74,6 @@ class Administration:
 
     async def system(self) -> system.SystemState:
         """Return what runs here."""
-        gateway = self._rooms.gateway
         return await system.look(
             db=self._parts.db,
             store=self._parts.storage,
@@ -83,8 +82,7 @@ class Administration:
             sizes=self._sizes,
             commits=self._parts.notes.metrics.commits.seconds,
             started_ms=self._started_ms,
-            accepting=gateway.accepting,
-            in_flight=gateway.running,
+            gateway=self._rooms.gateway,
         )
 
     async def stop(self) -> None:

@@ -17,6 +17,7 @@ from safelight import heartbeats
 from safelight.clock import Clock
 from safelight.config import Config
 from safelight.db import Database, Transaction, address
+from safelight.gateway import Gateway
 from safelight.metrics import Histogram
 from safelight.storage import BlobStore
 
@@ -114,8 +115,7 @@ async def look(
     sizes: FolderSizes,
     commits: Histogram,
     started_ms: int,
-    accepting: bool,
-    in_flight: int,
+    gateway: Gateway,
 ) -> SystemState:
     """Return what runs here."""
 
@@ -143,8 +143,8 @@ async def look(
     return SystemState(
         version=safelight.__version__,
         started_at=started_ms // 1000,
-        accepting=accepting,
-        jobs_in_flight=in_flight,
+        accepting=gateway.accepting,
+        jobs_in_flight=gateway.running,
         processes=processes,
         database=DatabaseState(
             kind="sqlite" if in_file else "postgresql",
