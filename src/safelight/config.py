@@ -31,6 +31,7 @@ from safelight.config_file import (
     Text,
 )
 from safelight.config_queue import QueueConfig
+from safelight.config_watch import WATCH_SECTIONS, WatchConfig, load_watch
 from safelight.errors import ConfigError, InvalidValue
 from safelight.types import Account, Micros
 
@@ -46,6 +47,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Processes of `safelight serve` that share the port; 0: one for each core."""
     public_url: str = ""
     """Origin for links in answers, e.g. https://images.example.com; empty: from the Host header."""
+    trusted_proxies: tuple[Text, ...] = ()
+    """Networks (CIDR) of proxies whose X-Forwarded-For tells where a sign-in comes from."""
     max_request_bytes: Bytes = 64 * 1024 * 1024
     max_file_bytes: Bytes = 25 * 1024 * 1024
     max_json_bytes: Bytes = 1024 * 1024
@@ -232,8 +235,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: WebhooksConfig = WebhooksConfig()
     queue: QueueConfig = QueueConfig()
     retention: RetentionConfig = RetentionConfig()
+    watch: WatchConfig = WatchConfig()
     path: Path | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def longest_link_s(self) -> int:
+        """The longest life of any channel's links, seconds; no valid link ends later."""
+        return max((channel.link_ttl_s for channel in self.channels.values()), default=1)
 
 
 SECTIONS: tuple[str, ...] = (
@@ -247,6 +256,7 @@ SECTIONS: tuple[str, ...] = (
     "pool",
     "files",
     "batches",
+    *WATCH_SECTIONS,
     "accounts",
     "channels",
 )
@@ -276,9 +286,10 @@ def load_config(path: Path | None, data_dir: Path, *, environ: Mapping[str, str]
     if not live:
         raise file.error(("channels",), "every channel is switched off; leave one enabled")
     accounts = load_accounts(file, {n: c.enabled for n, c in channels.items()}, environ)
+    server = _load_server(file)
     return Config(
         data_dir=data_dir,
-        server=_load_server(file),
+        server=server,
         storage=_section(file, StorageConfig, "storage"),
         retention=_section(file, RetentionConfig, "retention"),
         billing=_load_billing(file),
@@ -288,6 +299,7 @@ def load_config(path: Path | None, data_dir: Path, *, environ: Mapping[str, str]
         pool=_load_pool(file),
         files=_section(file, FilesConfig, "files"),
         batches=load_batches(file),
+        watch=load_watch(file, environ, public_url=server.public_url),
         accounts=accounts,
         channels=live,
         path=path,
@@ -308,6 +320,7 @@ def _load_server(file: ConfigFile) -> ServerConfig:
     if server.max_buffered_bytes < server.max_request_bytes:
         problem = f"may not be below max_request_bytes ({server.max_request_bytes})"
         raise file.error(("server", "max_buffered_bytes"), problem)
+    _check_networks(file, server.trusted_proxies, ("server", "trusted_proxies"))
     if not server.public_url:
         return server
     public_url = file.http_url(server.public_url, ("server", "public_url"))
@@ -328,13 +341,17 @@ def _load_billing(file: ConfigFile) -> BillingConfig:
 
 def _load_webhooks(file: ConfigFile) -> WebhooksConfig:
     webhooks = _section(file, WebhooksConfig, "webhooks")
-    for at, text in enumerate(webhooks.allow_networks):
+    _check_networks(file, webhooks.allow_networks, ("webhooks", "allow_networks"))
+    return webhooks
+
+
+def _check_networks(file: ConfigFile, texts: tuple[str, ...], path: tuple[str, ...]) -> None:
+    for at, text in enumerate(texts):
         try:
             ip_network(text)
         except ValueError:
             problem = 'expected a network such as "10.20.0.0/16" or "127.0.0.1/32"'
-            raise file.error(("webhooks", "allow_networks", at), problem) from None
-    return webhooks
+            raise file.error((*path, at), problem) from None
 
 
 def _load_pool(file: ConfigFile) -> PoolConfig:
