@@ -50,6 +50,25 @@ class BatchesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How long output and error files are kept, unless a batch asks for another time."""
 
 
+class VendorBatchesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[vendor_batches]: lines that are sent on to a vendor's own Batch API."""
+
+    live_reserve_s: Seconds = 7200.0
+    """So long before a line's deadline it is to be in the live lane again, if it has no picture."""
+    cancel_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 600.0
+    """Before that: how long a vendor batch that is cancelled may take to give what it has done."""
+    min_room_s: Annotated[float, msgspec.Meta(ge=0, le=7 * 86_400)] = 14_400.0
+    """A batch that would leave the vendor less time than this stays in the live lane."""
+    collect_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 300.0
+    """How long lines are collected for one vendor batch, while their batch still has more."""
+    max_lines: Annotated[int, msgspec.Meta(ge=1, le=50_000)] = 50_000
+    max_bytes: Bytes = 190 * 1024 * 1024
+    """Largest input file of one vendor batch; the vendor takes 200 MB."""
+    poll_min_s: Seconds = 15.0
+    poll_max_s: Seconds = 300.0
+    """A vendor batch is asked for after a tenth of its age, between these two."""
+
+
 def window_s(window: str) -> int | None:
     """Return the seconds of a completion window, or None where it is none."""
     match = _WINDOW.fullmatch(window)

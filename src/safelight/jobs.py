@@ -16,6 +16,7 @@ import msgspec
 from safelight import image_rows
 from safelight.db import Row, Transaction
 from safelight.types import (
+    LANE_OWNER,
     BlobRef,
     ImageRecord,
     ImageRequest,
@@ -194,8 +195,8 @@ def count_open_of_key(tx: Transaction, key_id: str) -> int:
     """Return how many jobs of a key are leased to a process and have not ended."""
     row = tx.one(
         "SELECT COUNT(*) AS jobs FROM job WHERE key_id = :key "
-        "AND state IN ('queued', 'in_progress') AND lease_owner IS NOT NULL",
-        {"key": key_id},
+        "AND state IN ('queued', 'in_progress') AND lease_owner IS NOT NULL AND lease_owner <> :lane",
+        {"key": key_id, "lane": LANE_OWNER},
     )
     return 0 if row is None else int(row["jobs"])
 
@@ -204,9 +205,9 @@ def oldest_open_of_key(tx: Transaction, key_id: str, *, limit: int) -> tuple[Job
     """Return the jobs of a key that have been open longest, of those that somebody runs."""
     rows = tx.all(
         _JOB_COLUMNS + "WHERE j.key_id = :key AND j.state IN ('queued', 'in_progress') "
-        "AND j.lease_owner IS NOT NULL "
+        "AND j.lease_owner IS NOT NULL AND j.lease_owner <> :lane "
         "ORDER BY j.created_at, j.n LIMIT :limit",
-        {"key": key_id, "limit": limit},
+        {"key": key_id, "limit": limit, "lane": LANE_OWNER},
     )
     return tuple(_job(row) for row in rows)
 

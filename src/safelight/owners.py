@@ -13,6 +13,7 @@ from itertools import islice
 import msgspec
 
 from safelight.db import Row, Transaction
+from safelight.types import LANE_OWNER
 
 ASK_MAX = 500
 """Most jobs that one question names."""
@@ -41,7 +42,9 @@ _OPEN_JOB = (
 def open_jobs(tx: Transaction) -> list[OpenJob]:
     """Return every open job that is leased to a process."""
     rows = tx.all(
-        _OPEN_JOB + "WHERE state IN ('queued', 'in_progress') AND lease_owner IS NOT NULL"
+        _OPEN_JOB + "WHERE state IN ('queued', 'in_progress') AND lease_owner IS NOT NULL "
+        "AND lease_owner <> :lane",
+        {"lane": LANE_OWNER},
     )
     return [_open_job(row) for row in rows]
 
@@ -71,7 +74,9 @@ def of_open_jobs(tx: Transaction) -> set[str]:
     """Return the processes to which open jobs are leased."""
     rows = tx.all(
         "SELECT DISTINCT lease_owner AS owner FROM job "
-        "WHERE state IN ('queued', 'in_progress') AND lease_owner IS NOT NULL"
+        "WHERE state IN ('queued', 'in_progress') AND lease_owner IS NOT NULL "
+        "AND lease_owner <> :lane",
+        {"lane": LANE_OWNER},
     )
     return {row["owner"] for row in rows}
 
