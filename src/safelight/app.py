@@ -38,7 +38,7 @@ from safelight.engine import Engine, Handler, Queue, connecting
 from safelight.engine.durable import DurableEngine
 from safelight.entropy import ENTROPY
 from safelight.errors import ConfigError, Unavailable
-from safelight.gateway import Gateway
+from safelight.gateway import Gateway, vendor_lane
 from safelight.gateway.background import Background
 from safelight.gateway.batching import Batching
 from safelight.gateway.filing import Filing
@@ -101,6 +101,7 @@ class App:
             for name in sorted({account.upstream for account in config.accounts})
         }
         accounts = tuple(self.upstreams[one.upstream].check(one) for one in config.accounts)
+        vendor_lane.check(accounts, self.upstreams)
         self.store_url = where_pictures_are(data, os.environ, configured=config.storage.url)
         self.owner = f"{os.getpid()}-{rng.getrandbits(48):012x}"
         self.keyring = Keyring.load_or_create(data)
@@ -135,9 +136,13 @@ class App:
         self.gateway.remind = self.queueing.remind
         self.handlers["jobs"] = self.queueing.run
         self.filing = Filing(self.parts, config.files)
+        self.vendor_lane = vendor_lane.VendorLane(
+            self.parts, self.gateway, self.engine, self.owner, accounts, config.vendor_batches
+        )
+        self.handlers["vendor_batches"] = self.vendor_lane.visit
         self.batching = self._make_batching()
         self.handlers["batches"] = self.batching.feed
-        links = Links(self.keyring, clock, max_ttl_s=_longest_link(config))
+        links = Links(self.keyring, clock, max_ttl_s=config.longest_link_s)
         self.notifying = self._make_notifying(links)
         self.handlers["webhooks"] = self.notifying.deliver
         self.persisting = Persisting(self.parts, self.engine)
@@ -217,6 +222,7 @@ class App:
             forms=BatchForms(lambda: self.services),
             filing=self.filing,
             config=self.config.batches,
+            lane=self.vendor_lane,
             folder=self.uploads,
         )
 
@@ -309,6 +315,7 @@ class App:
         background.run("look after queues", self.engine.look, pause_s=LOOK_S)
         background.run("sweep queue", self.queueing.sweep, pause_s=SWEEP_S, at_once=True)
         background.run("sweep batches", self.batching.sweep, pause_s=SWEEP_S, at_once=True)
+        background.run("vendor batches", self.vendor_lane.sweep, pause_s=SWEEP_S, at_once=True)
         background.run("expire files", self.filing.sweep, pause_s=SWEEP_S, at_once=True)
         background.run("tell webhooks", self.notifying.watch, pause_s=COALESCE_S, at_once=True)
         background.run("take over", self._look, pause_s=LOOK_S)
@@ -487,8 +494,3 @@ def where_pictures_are(data_dir: Path, environ: Mapping[str, str], *, configured
         ConfigError: the operator names another store than the folder's.
     """
     return store_address.of_folder(data_dir, store_address.chosen(environ, configured))
-
-
-def _longest_link(config: Config) -> int:
-    """Return the longest life of any channel's links, seconds; no valid link ends later."""
-    return max((channel.link_ttl_s for channel in config.channels.values()), default=1)

@@ -208,7 +208,7 @@ class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     batch_price_micros: Price | None = None
     """Flat price per image of a batch; None: what it costs elsewhere."""
     vendor_batches: Literal["off", "asked", "always"] = "off"
-    """Which batches may go to a vendor's own Batch API: none, those that ask, all that have time."""
+    """Which batches go to a vendor's own Batch API: none, those that ask, all that have time."""
     vendor_batch_price_micros: Price | None = None
     """Flat price per image of such a batch; None: what other batches cost."""
     prices: dict[str, dict[str, Price]] = {}
@@ -244,6 +244,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     retention: RetentionConfig = RetentionConfig()
     path: Path | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def longest_link_s(self) -> int:
+        """The longest life of any channel's links, seconds; no valid link ends later."""
+        return max((channel.link_ttl_s for channel in self.channels.values()), default=1)
 
 
 SECTIONS: tuple[str, ...] = (

@@ -195,7 +195,7 @@ def count_open_of_key(tx: Transaction, key_id: str) -> int:
     """Return how many jobs of a key are leased to a process and have not ended."""
     row = tx.one(
         "SELECT COUNT(*) AS jobs FROM job WHERE key_id = :key "
-        "AND state IN ('queued', 'in_progress') AND lease_owner IS NOT NULL AND lease_owner <> :lane",
+        "AND state IN ('queued', 'in_progress') AND lease_owner <> :lane",
         {"key": key_id, "lane": LANE_OWNER},
     )
     return 0 if row is None else int(row["jobs"])
@@ -205,7 +205,7 @@ def oldest_open_of_key(tx: Transaction, key_id: str, *, limit: int) -> tuple[Job
     """Return the jobs of a key that have been open longest, of those that somebody runs."""
     rows = tx.all(
         _JOB_COLUMNS + "WHERE j.key_id = :key AND j.state IN ('queued', 'in_progress') "
-        "AND j.lease_owner IS NOT NULL AND j.lease_owner <> :lane "
+        "AND j.lease_owner <> :lane "
         "ORDER BY j.created_at, j.n LIMIT :limit",
         {"key": key_id, "limit": limit, "lane": LANE_OWNER},
     )

@@ -102,7 +102,8 @@ class Calls:
         k = self._made  # a name; those of attempts that did not leave are left out
         pending, sent = True, False
         try:
-            call = await self._call()
+            partials = job.request.partial_images if self._on_partial else 0
+            call = await call_of(parts, job, partials=partials)
             await self._begin(lease, k)
             sent = True
             received = await parts.upstreams[account.upstream].generate(
@@ -224,31 +225,6 @@ class Calls:
             )
         return max((at for at in found if at is not None), default=None)
 
-    async def _call(self) -> UpstreamCall:
-        request, plan = self._job.request, self._job.size_plan
-        storage = self._parts.storage
-        # Where the pixels are remade here, a lossy canvas would be lossy twice.
-        remade = plan.remakes
-        return UpstreamCall(
-            job_id=self._job.id,
-            n=self._job.n,
-            operation=request.operation,
-            prompt=self._parts.channels.upstream_prompt(request),
-            size=plan.canvas,
-            output_format="png" if remade else request.output_format,
-            output_compression=None if remade else request.output_compression,
-            quality=request.quality,
-            background=request.background,
-            moderation=request.moderation,
-            input_fidelity=request.input_fidelity,
-            inputs=request.inputs,
-            input_paths=tuple([await storage.local_path(ref.digest) for ref in request.inputs]),
-            mask=request.mask,
-            mask_path=await storage.local_path(request.mask.digest) if request.mask else None,
-            partial_images=request.partial_images if self._on_partial else 0,
-            user=request.user,
-        )
-
     # --- after -----------------------------------------------------------------------------------
 
     async def _failed(self, lease: Lease, k: int, error: UpstreamError, deadline: float) -> None:
@@ -314,6 +290,32 @@ class Calls:
                 "code": error.code,
             },
         )
+
+
+async def call_of(parts: Parts, job: Job, *, partials: int = 0) -> UpstreamCall:
+    """Return what an adapter is asked for one attempt of a job."""
+    request, plan, storage = job.request, job.size_plan, parts.storage
+    # Where the pixels are remade here, a lossy canvas would be lossy twice.
+    remade = plan.remakes
+    return UpstreamCall(
+        job_id=job.id,
+        n=job.n,
+        operation=request.operation,
+        prompt=parts.channels.upstream_prompt(request),
+        size=plan.canvas,
+        output_format="png" if remade else request.output_format,
+        output_compression=None if remade else request.output_compression,
+        quality=request.quality,
+        background=request.background,
+        moderation=request.moderation,
+        input_fidelity=request.input_fidelity,
+        inputs=request.inputs,
+        input_paths=tuple([await storage.local_path(ref.digest) for ref in request.inputs]),
+        mask=request.mask,
+        mask_path=await storage.local_path(request.mask.digest) if request.mask else None,
+        partial_images=partials,
+        user=request.user,
+    )
 
 
 def note_unless_journalled(tx: Transaction, job_id: str, answer: Answer) -> None:

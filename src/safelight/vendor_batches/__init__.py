@@ -119,7 +119,9 @@ def add(tx: Transaction, vendor_batch_id: str, *, lines: int, size: int) -> bool
 def listed(tx: Transaction, *, open_only: bool, limit: int) -> list[VendorBatch]:
     """Return vendor batches, newest first."""
     where = "WHERE status <> 'ended' " if open_only else ""
-    rows = tx.all(_READ + where + "ORDER BY created_at DESC, id DESC LIMIT :limit", {"limit": limit})
+    rows = tx.all(
+        _READ + where + "ORDER BY created_at DESC, id DESC LIMIT :limit", {"limit": limit}
+    )
     return [_batch(row) for row in rows]
 
 
@@ -128,6 +130,17 @@ def overdue(tx: Transaction, *, before_ms: int, limit: int) -> list[VendorBatch]
     rows = tx.all(
         _READ + "WHERE status <> 'ended' AND due_at <= :before ORDER BY due_at, id LIMIT :limit",
         {"before": before_ms, "limit": limit},
+    )
+    return [_batch(row) for row in rows]
+
+
+def unwanted(tx: Transaction, *, limit: int) -> list[VendorBatch]:
+    """Return what collects, or is out and was not cancelled, though its customer cancelled it."""
+    rows = tx.all(
+        "SELECT v.* FROM vendor_batch v JOIN batch b ON b.id = v.batch_id "
+        "WHERE v.status IN ('collecting', 'out') AND v.cancelled_at IS NULL "
+        "AND b.status = 'cancelling' ORDER BY v.created_at, v.id LIMIT :limit",
+        {"limit": limit},
     )
     return [_batch(row) for row in rows]
 

@@ -30,6 +30,7 @@ from safelight.gateway.batching.forms import Forms, Wanted, failure_of
 from safelight.gateway.batching.intake import Envelope
 from safelight.gateway.orders import Caller, Queued
 from safelight.gateway.parts import Parts
+from safelight.gateway.vendor_lane import VendorLane
 from safelight.types import Job, JobClass, JobFailure
 
 log = logging.getLogger("safelight.batches")
@@ -60,6 +61,8 @@ class Fed(msgspec.Struct, frozen=True, kw_only=True):
 
     jobs: tuple[Job, ...] = ()
     lines: int = 0
+    collecting: frozenset[str] = frozenset()
+    """Vendor batches to which lines were added; the jobs of those are not in the queue."""
     alerts: tuple[Alert, ...] = ()
 
 
@@ -72,6 +75,7 @@ class Feeder:
         remind: has their jobs looked at.
         forms: reads lines.
         config: how many lines may be under way, how long money is waited for.
+        lane: takes lines for the vendors' own Batch APIs.
     """
 
     def __init__(
@@ -81,12 +85,14 @@ class Feeder:
         remind: Remind,
         forms: Forms,
         config: BatchesConfig,
+        lane: VendorLane,
     ) -> None:
         self._parts = parts
         self._acceptance = acceptance
         self._remind = remind
         self._forms = forms
         self._config = config
+        self._lane = lane
 
     async def feed(self, batch: BatchRow, visit: str) -> Fed:
         """Let some waiting lines become orders, as many as may be under way.
@@ -105,6 +111,7 @@ class Feeder:
         ]
         fed = await self._parts.db.write(lambda tx: self._place(tx, batch, visit, ready))
         self._remind(fed.jobs)
+        await self._lane.wake(fed.collecting)
         announce(fed.alerts, _caller(batch))
         return fed
 
@@ -118,7 +125,9 @@ class Feeder:
 
     def _next_lines(self, tx: Transaction, batch: BatchRow) -> tuple[int, list[LineRow]]:
         under_way = rows.count_in(tx, batch.id, LineState.UNDER_WAY)
-        room = max(0, self._config.lines_under_way - under_way)
+        room = self._lane.entering.room(
+            tx, batch, under_way=under_way, live=self._config.lines_under_way
+        )
         return room, rows.lines_in(
             tx, batch.id, [LineState.WAITING], after=0, limit=min(AT_ONCE, max(room, 1))
         )
@@ -155,9 +164,10 @@ class Feeder:
     def _place(self, tx: Transaction, batch: BatchRow, visit: str, ready: Sequence[_Ready]) -> Fed:
         batches.hold(tx, batch, visit)
         fed = Fed()
+        vendor = self._lane.entering.wants(batch)
         for one in ready:
             try:
-                placed, alerts = self._place_line(tx, batch, one)
+                placed, alerts = self._place_line(tx, batch, one, vendor=vendor)
             except (InsufficientBalance, CustomerFrozen) as error:
                 if not self._waited_enough(tx, batch):
                     batches.note_starving(tx, batch.id, _starving(error, one.line))
@@ -170,16 +180,37 @@ class Feeder:
             except SafelightError as error:
                 rows.refuse_line(tx, batch.id, one.line.line, failure_of(error))
                 placed, alerts = (), ()
-            fed = Fed(jobs=(*fed.jobs, *placed), lines=fed.lines + 1, alerts=(*fed.alerts, *alerts))
+            fed = self._add(tx, batch, fed, placed, alerts, vendor=vendor)
         else:
-            if fed.jobs and batch.starved_at is not None:
+            if (fed.jobs or fed.collecting) and batch.starved_at is not None:
                 batches.note_starving(tx, batch.id, None)
         if fed.lines:
             batches.note_progress(tx, batch.id)
         return fed
 
+    def _add(
+        self,
+        tx: Transaction,
+        batch: BatchRow,
+        fed: Fed,
+        placed: tuple[Job, ...],
+        alerts: tuple[Alert, ...],
+        *,
+        vendor: bool,
+    ) -> Fed:
+        """Count a line in; with `vendor` its jobs are collected for a vendor, not queued."""
+        names = fed.collecting
+        if placed and vendor:
+            names |= {self._lane.entering.enter(tx, batch, placed).id}
+        return Fed(
+            jobs=fed.jobs if vendor else (*fed.jobs, *placed),
+            lines=fed.lines + 1,
+            collecting=names,
+            alerts=(*fed.alerts, *alerts),
+        )
+
     def _place_line(
-        self, tx: Transaction, batch: BatchRow, one: _Ready
+        self, tx: Transaction, batch: BatchRow, one: _Ready, *, vendor: bool
     ) -> tuple[tuple[Job, ...], tuple[Alert, ...]]:
         """Order what a line wants, or end it with its refusal.
 
@@ -193,7 +224,7 @@ class Feeder:
         caller = msgspec.structs.replace(
             _caller(batch), webhook_url=one.wanted.webhook_url, metadata=one.wanted.metadata
         )
-        queued = Queued(JobClass.BATCH, priority=PRIORITY, batch_id=batch.id)
+        queued = Queued(JobClass.BATCH, priority=PRIORITY, batch_id=batch.id, vendor_batch=vendor)
         placed = self._acceptance.place_queued(tx, one.wanted.request, caller, queued, one.names)
         rows.accept_line(
             tx,

@@ -1,0 +1,159 @@
+"""The half-price lane: lines of batches that have time go to the vendor's own Batch API.
+
+Owns the visits to vendor batches, that the engine reminds of: each begins at what the rows say, so
+one that is lost or comes twice changes nothing. `entering` chooses and collects lines, `phases`
+goes from one state to the next, `sending` gets lines to the vendor, `fetching` takes what comes,
+`leaving` lets jobs out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from safelight import vendor_batches
+from safelight.config import VendorBatchesConfig
+from safelight.db import Transaction
+from safelight.engine import Engine, Work
+from safelight.errors import Unavailable
+from safelight.gateway import Gateway
+from safelight.gateway.parts import Parts
+from safelight.gateway.vendor_lane.entering import ASKED, Entering, check
+from safelight.gateway.vendor_lane.fetching import Fetching
+from safelight.gateway.vendor_lane.phases import Phases
+from safelight.gateway.vendor_lane.sending import NotYet, Sending
+from safelight.types import Account
+from safelight.vendor_batches import Status, Superseded, VendorBatch
+
+__all__ = ["ASKED", "VendorLane", "check"]
+
+log = logging.getLogger("safelight.vendor_batches")
+
+PHASES_MAX = 20
+"""Phases that one visit goes through: then others have theirs."""
+SILENT_MS = 60_000
+"""A vendor batch whose look is overdue by so much is reminded of again."""
+SWEEP_S = 60.0
+SWEEP_MAX = 1000
+WAIT_S = 15.0
+AGE_SHARE = 0.1
+"""The vendor is asked again after this share of the time that it has had."""
+
+
+class VendorLane:
+    """The vendor batches of all customers.
+
+    Args:
+        parts: rooms below.
+        gateway: runs jobs whose pictures came.
+        engine: reminds of vendor batches.
+        owner: this process's name for leases.
+        accounts: of which those with `vendor_batches` are used.
+        config: the operator's bounds.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        gateway: Gateway,
+        engine: Engine,
+        owner: str,
+        accounts: Iterable[Account],
+        config: VendorBatchesConfig,
+    ) -> None:
+        self._parts = parts
+        self._engine = engine
+        self._config = config
+        self._accounts = {one.name: one for one in accounts if one.vendor_batches}
+        self.entering = Entering(parts, self._accounts.values(), config)
+        self._phases = Phases(
+            parts,
+            gateway,
+            Sending(parts),
+            Fetching(gateway, parts, owner),
+            accounts=self._accounts,
+            config=config,
+        )
+
+    async def wake(self, vendor_batch_ids: Iterable[str]) -> None:
+        """Have vendor batches looked at; what fails, the sweep repeats."""
+        for vendor_batch_id in vendor_batch_ids:
+            await self._remind(vendor_batch_id, 0.0)
+
+    # --- visits ------------------------------------------------------------------------------
+
+    async def visit(self, vendor_batch_id: str) -> None:
+        """Make a visit: bring a vendor batch as far as it can go, then ask for the next.
+
+        Raises:
+            Unavailable: the database is away; `sweep` comes back to it.
+        """
+        visit, fresh = self._parts.new_id("visit"), False
+        delay_s = 0.0
+        for _ in range(PHASES_MAX):
+            batch = await self._parts.db.write(
+                lambda tx: vendor_batches.take(tx, vendor_batch_id, visit)
+            )
+            if batch is None:
+                return
+            try:
+                moved = await self._phases.go_on(batch, visit, fresh=fresh)
+            except Superseded:
+                # Another visit has begun: that one goes on.
+                return
+            except NotYet:
+                moved = False
+            fresh = moved and batch.status is Status.PACKING
+            delay_s = self._delay_s(batch)
+            if not moved:
+                break
+        await self._remind(vendor_batch_id, delay_s)
+
+    # --- reminders ---------------------------------------------------------------------------
+
+    async def sweep(self) -> int:
+        """Remind the engine of vendor batches that are overdue or unwanted; return how many."""
+        if not self._accounts and not await self._parts.db.read(_any_open):
+            return 0
+
+        def look(tx: Transaction) -> list[VendorBatch]:
+            late = vendor_batches.overdue(tx, before_ms=tx.now_ms - SILENT_MS, limit=SWEEP_MAX)
+            return late + vendor_batches.unwanted(tx, limit=SWEEP_MAX)
+
+        found = {one.id for one in await self._parts.db.read(look)}
+        await self.wake(sorted(found))
+        return len(found)
+
+    async def _remind(self, vendor_batch_id: str, delay_s: float) -> None:
+        number = await self._parts.db.write(
+            lambda tx: vendor_batches.remind(tx, vendor_batch_id, delay_ms=round(delay_s * 1000))
+        )
+        if number is None:
+            return
+        work = Work(
+            queue="vendor_batches",
+            item=vendor_batch_id,
+            key=f"{vendor_batch_id}/{number}",
+            delay_s=delay_s,
+        )
+        try:
+            await self._engine.enqueue([work])
+        except Unavailable as error:
+            log.warning("vendor batch not queued yet", extra={"reason": error.message})
+
+    def _delay_s(self, batch: VendorBatch) -> float:
+        """Return after how many seconds the next look is due."""
+        config, now = self._config, self._parts.clock.now_ms()
+        if batch.status in (Status.COLLECTING, Status.CREATING):
+            return WAIT_S
+        age_s = (now - batch.created_at) / 1000
+        pause = config.poll_min_s * 2**batch.tries if batch.tries else age_s * AGE_SHARE
+        pause = min(max(pause, config.poll_min_s), config.poll_max_s)
+        if batch.cancelled_at is not None and batch.late_at is None:
+            pause = config.poll_min_s
+        ahead = [at for at in (batch.cancel_at, batch.return_at) if at > now]
+        return min([pause, *((at - now) / 1000 for at in ahead)])
+
+
+def _any_open(tx: Transaction) -> bool:
+    return bool(vendor_batches.listed(tx, open_only=True, limit=1))
