@@ -13,7 +13,7 @@ from engines import MemoryEngine, Queues
 from safelight import attempts, customers, ledger
 from safelight.channels import Channels
 from safelight.clock import Clock, SystemClock
-from safelight.config import LimitsConfig, QueueConfig, load_config
+from safelight.config import Config, LimitsConfig, QueueConfig, load_config
 from safelight.costs import MarginWatch
 from safelight.db import Database, Transaction
 from safelight.db.postgres import PostgresDatabase
@@ -157,16 +157,18 @@ class House:
         queue: QueueConfig | None = None,
         queues: Queues | None = None,
         store: BlobStore | None = None,
+        config: Config | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
-        self.config = load_config(None, folder, environ={})
+        self.config = config or load_config(None, folder, environ={})
         self.upstream = ScriptedUpstream(self.clock)
         self.db = db or open_books(folder, self.clock)
         self.store: BlobStore = store or DiskStore(folder / "blobs")
+        self.accounts = accounts or (account("a"), account("b"))
         self.processes = Processes(folder / "processes", owner, clock=self.clock)
         self.parts = Parts(
             db=self.db,
-            pool=Pool(accounts or (account("a"), account("b")), self.clock, random.Random(3)),
+            pool=Pool(self.accounts, self.clock, random.Random(3)),
             storage=self.store,
             pixels=PixelWorker(),
             channels=Channels(self.config.channels),
