@@ -313,6 +313,20 @@ class House:
         report = await Verification(self.db, self.store, self.clock).run(blobs=1.0)
         return [str(one) for one in report.findings]
 
+    async def topup(self, amount_micros: int) -> None:
+        """Give the customer money."""
+        name = self.parts.new_id("tr")
+        await self.db.write(
+            lambda tx: ledger.topup(
+                tx,
+                transfer_id=name,
+                customer_id="cus_1",
+                amount_micros=amount_micros,
+                actor="test",
+                reason="credit",
+            )
+        )
+
     async def waste(self) -> int:
         return sum(waste.sold for waste in (await self.db.read(attempts.waste)).values())
 

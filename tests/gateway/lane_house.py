@@ -18,6 +18,7 @@ from safelight.bench.faults.batch_api import BatchPlan
 from safelight.bench.faults.server import FaultUpstream
 from safelight.clock import ManualClock
 from safelight.config import Config, VendorBatchesConfig, load_config
+from safelight.config_batches import BatchesConfig
 from safelight.db import Database
 from safelight.types import Account, Secret
 from safelight.upstreams.openai import OpenAIUpstream
@@ -28,8 +29,6 @@ SHORT = VendorBatchesConfig(
 )
 PRICE, LANE_PRICE = 30_000, 18_000
 HOUR_S = 3600
-USAGE_COST = 5970
-"""What the fault upstream's usage costs at half price: 13 text, 8 image in, 196 out; see costs."""
 
 
 def lane_config(folder: Path, *, policy: str = "always", **bounds: Any) -> Config:
@@ -75,6 +74,8 @@ class LaneHouse(BatchHouse):
         owner: str = "test",
         config: Config | None = None,
         db: Database | None = None,
+        credit: int = 10_000_000,
+        bounds: BatchesConfig | None = None,
         **more: Any,
     ) -> LaneHouse:
         """Open a process on a folder."""
@@ -87,8 +88,8 @@ class LaneHouse(BatchHouse):
             db=db,
         )
         house.parts.upstreams["openai"] = OpenAIUpstream(clock)
-        await house.open(10_000_000)
-        made = cls(house, folder, **more)
+        await house.open(credit)
+        made = cls(house, folder, config=bounds, **more)
         made.vendor = vendor
         await made.engine.start()
         return made

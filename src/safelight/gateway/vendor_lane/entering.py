@@ -28,6 +28,8 @@ ENDPOINT = "/v1/images/generations"
 to be sent, found again after a crash and removed, and no source says that a batch takes them."""
 ASKED = "safelight_vendor_batch"
 """The key in a batch's metadata by which a customer asks for the lane, or refuses it."""
+LINES_MAX = 50_000
+"""Lines of one batch that may be with a vendor at one time: as many as a batch has."""
 LINE_BYTES = 700
 """What a line has beside its order as we keep it."""
 
@@ -89,7 +91,7 @@ class Entering:
         if not self._accounts:
             return max(0, live - under_way)
         if self.wants(batch):
-            return max(0, self._config.max_lines - under_way)
+            return max(0, LINES_MAX - under_way)
         return max(0, live - (under_way - items.count_of_batch(tx, batch.id)))
 
     def enter(self, tx: Transaction, batch: BatchRow, placed: Sequence[Job]) -> VendorBatch:

@@ -276,9 +276,12 @@ class Phases:
     async def _fetch(
         self, api: VendorBatches, account: Account, batch: VendorBatch, visit: str
     ) -> bool:
+        back: list[Job] = []
         try:
-            async with self._touching(batch, visit):
-                back = await self._fetching.read(api, account, batch, visit)
+            # A visit that ended between the last line and the end may have removed the files.
+            if await self._count(batch, ItemState.OUT) or await self._count(batch, ItemState.LATE):
+                async with self._touching(batch, visit):
+                    back = await self._fetching.read(api, account, batch, visit)
         except UpstreamError as error:
             await self._note_trouble(batch, visit, error)
             if self._now_ms() - batch.created_at > GIVE_UP_MS:
