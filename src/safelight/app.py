@@ -38,7 +38,7 @@ from safelight.engine import Engine, Handler, Queue, connecting
 from safelight.engine.durable import DurableEngine
 from safelight.entropy import ENTROPY
 from safelight.errors import ConfigError, Unavailable
-from safelight.gateway import Gateway, vendor_lane
+from safelight.gateway import Gateway
 from safelight.gateway.background import Background
 from safelight.gateway.batching import Batching
 from safelight.gateway.filing import Filing
@@ -60,6 +60,7 @@ from safelight.gateway.retention import Retention
 from safelight.gateway.spooling import SpoolFolder
 from safelight.gateway.tenancy import agree_on_store
 from safelight.gateway.upkeep import SHARE_S, SHOW_S, Upkeep
+from safelight.gateway.vendor_lane import VendorLane
 from safelight.gateway.verification import Verification
 from safelight.gateway.verification.auditor import Auditor
 from safelight.guarded import GuardedClient, Rules
@@ -73,6 +74,7 @@ from safelight.storage.bucket import Patience
 from safelight.storage.opening import open_at as open_store_at
 from safelight.types import Account
 from safelight.upstreams import Upstream, load_upstream
+from safelight.upstreams.batches import checked_accounts
 
 log = logging.getLogger("safelight.app")
 
@@ -100,8 +102,7 @@ class App:
             name: self.make_upstream(name)
             for name in sorted({account.upstream for account in config.accounts})
         }
-        accounts = tuple(self.upstreams[one.upstream].check(one) for one in config.accounts)
-        vendor_lane.check(accounts, self.upstreams)
+        accounts = checked_accounts(config.accounts, self.upstreams)
         self.store_url = where_pictures_are(data, os.environ, configured=config.storage.url)
         self.owner = f"{os.getpid()}-{rng.getrandbits(48):012x}"
         self.keyring = Keyring.load_or_create(data)
@@ -136,12 +137,8 @@ class App:
         self.gateway.remind = self.queueing.remind
         self.handlers["jobs"] = self.queueing.run
         self.filing = Filing(self.parts, config.files)
-        self.vendor_lane = vendor_lane.VendorLane(
-            self.parts, self.gateway, self.engine, self.owner, accounts, config.vendor_batches
-        )
-        self.handlers["vendor_batches"] = self.vendor_lane.visit
-        self.batching = self._make_batching()
-        self.handlers["batches"] = self.batching.feed
+        self.batching = self._make_batching(accounts)
+        self.handlers |= {"batches": self.batching.feed, "vendor_batches": self.vendor_lane.visit}
         links = Links(self.keyring, clock, max_ttl_s=config.longest_link_s)
         self.notifying = self._make_notifying(links)
         self.handlers["webhooks"] = self.notifying.deliver
@@ -212,7 +209,11 @@ class App:
             config=self.config.webhooks,
         )
 
-    def _make_batching(self) -> Batching:
+    def _make_batching(self, accounts: tuple[Account, ...]) -> Batching:
+        bounds = self.config.vendor_batches
+        self.vendor_lane = VendorLane(
+            self.parts, self.gateway, self.engine, self.owner, accounts, bounds
+        )
         return Batching(
             self.parts,
             engine=self.engine,

@@ -36,7 +36,7 @@ def lane_config(folder: Path, *, policy: str = "always", **bounds: Any) -> Confi
     config = load_config(None, folder, environ={})
     vip = msgspec.structs.replace(
         config.channels[VIP],
-        vendor_batches=policy,  # type: ignore[arg-type]
+        vendor_batches=policy,
         vendor_batch_price_micros=LANE_PRICE,
     )
     return msgspec.structs.replace(

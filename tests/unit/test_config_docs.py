@@ -20,6 +20,7 @@ from safelight.config import (
     RetentionConfig,
     ServerConfig,
     StorageConfig,
+    VendorBatchesConfig,
     WebhooksConfig,
     load_config,
 )
@@ -38,6 +39,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "[pool]": PoolConfig,
     "[files]": FilesConfig,
     "[batches]": BatchesConfig,
+    "[vendor_batches]": VendorBatchesConfig,
     "[[accounts]]": AccountConfig,
     "[channels.NAME]": ChannelConfig,
 }

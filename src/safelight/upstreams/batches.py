@@ -7,14 +7,15 @@ cancels, and reads what came line by line. Every failure is one typed `UpstreamE
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import msgspec
 
-from safelight.errors import UpstreamError
+from safelight.errors import ConfigError, UpstreamError
 from safelight.types import Account, Received, UpstreamCall
+from safelight.upstreams import Upstream
 
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 """Words of a vendor's batch that has ended (OpenAI Batch API, "batch object")."""
@@ -122,3 +123,21 @@ class OffersBatches(Protocol):
     """An adapter whose vendor has a Batch API."""
 
     batches: VendorBatches
+
+
+def checked_accounts(
+    accounts: Iterable[Account], upstreams: Mapping[str, Upstream]
+) -> tuple[Account, ...]:
+    """Return accounts as their adapters have checked them and filled them in.
+
+    Raises:
+        ConfigError: an adapter refuses one, or has no Batch API for one that is to use it.
+    """
+    found = tuple(upstreams[one.upstream].check(one) for one in accounts)
+    for account in found:
+        if account.vendor_batches and not isinstance(upstreams[account.upstream], OffersBatches):
+            raise ConfigError(
+                f"account {account.name!r}: vendor_batches: upstream {account.upstream!r} has no "
+                "Batch API here; leave the key out"
+            )
+    return found

@@ -18,14 +18,14 @@ from safelight.engine import Engine, Work
 from safelight.errors import Unavailable
 from safelight.gateway import Gateway
 from safelight.gateway.parts import Parts
-from safelight.gateway.vendor_lane.entering import ASKED, Entering, check
+from safelight.gateway.vendor_lane.entering import ASKED, Entering
 from safelight.gateway.vendor_lane.fetching import Fetching
 from safelight.gateway.vendor_lane.phases import Phases
 from safelight.gateway.vendor_lane.sending import NotYet, Sending
 from safelight.types import Account
 from safelight.vendor_batches import Status, Superseded, VendorBatch
 
-__all__ = ["ASKED", "VendorLane", "check"]
+__all__ = ["ASKED", "VendorLane"]
 
 log = logging.getLogger("safelight.vendor_batches")
 

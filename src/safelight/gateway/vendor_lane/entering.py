@@ -16,11 +16,9 @@ from safelight import vendor_batches
 from safelight.batches import BatchRow
 from safelight.config import VendorBatchesConfig
 from safelight.db import Transaction
-from safelight.errors import ConfigError, UnknownModel
+from safelight.errors import UnknownModel
 from safelight.gateway.parts import Parts
 from safelight.types import Account, Job
-from safelight.upstreams import Upstream
-from safelight.upstreams.batches import OffersBatches
 from safelight.vendor_batches import Status, VendorBatch, items
 
 ENDPOINT = "/v1/images/generations"
@@ -32,20 +30,6 @@ LINES_MAX = 50_000
 """Lines of one batch that may be with a vendor at one time: as many as a batch has."""
 LINE_BYTES = 700
 """What a line has beside its order as we keep it."""
-
-
-def check(accounts: Iterable[Account], upstreams: dict[str, Upstream]) -> None:
-    """Be sure that every account that is to use a Batch API has one.
-
-    Raises:
-        ConfigError: its upstream has none.
-    """
-    for account in accounts:
-        if account.vendor_batches and not isinstance(upstreams[account.upstream], OffersBatches):
-            raise ConfigError(
-                f"account {account.name!r}: vendor_batches: upstream {account.upstream!r} has no "
-                "Batch API here; leave the key out"
-            )
 
 
 class Entering:
