@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from safelight.db import Row, Transaction
-from safelight.types import Micros
+from safelight.types import LANE_GROUP, Micros
 
 FRESH_MS = 60_000
 """A process that has said nothing of an account for this long does not run any more."""
@@ -43,7 +43,7 @@ class Tally:
     delivered: int = 0
     """Their picture is the one that the customer got and paid."""
     faults: Counter[str] = field(default_factory=Counter)
-    """The other ends, by fault class, `lost` or `superseded`."""
+    """The other ends, by fault class, `lost`, `superseded` or `returned`."""
     waste_sold: int = 0
     """Sold by the upstream and given to nobody."""
     waste_unknown: int = 0
@@ -217,7 +217,7 @@ def read(tx: Transaction, *, since_s: float | None) -> AccountBook:
     tallies: dict[tuple[str, str], Tally] = {}
     groups = {}
     for row in _counted(tx, since_ms):
-        groups[row["account"]] = row["limiter_group"]
+        groups[row["account"]] = row["limiter_group"].removesuffix(LANE_GROUP)
         _count(tallies.setdefault((row["account"], row["channel"]), Tally()), row)
     for row in _undecided(tx, since_ms):
         _reopen(tallies[row["account"], row["channel"]], row)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from safelight.db import Row, Transaction
-from safelight.types import Job, Micros, Received
+from safelight.types import LANE_GROUP, Job, Micros, Received
 
 
 def begin(
@@ -247,7 +247,7 @@ def sent_between(
         "ORDER BY sent_at, job_id, epoch, k",
         {
             "name": account if group is None else group,
-            "name_batch": f"{group}/batch",
+            "name_batch": f"{group}{LANE_GROUP}",
             "from": from_ms,
             "to": to_ms,
         },
@@ -259,7 +259,8 @@ def names(tx: Transaction) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the accounts and the limiter groups that anything has ever left for; it reads all."""
     rows = tx.all("SELECT DISTINCT account, limiter_group FROM attempt")
     accounts = {row["account"] for row in rows}
-    return tuple(sorted(accounts)), tuple(sorted({row["limiter_group"] for row in rows}))
+    groups = {row["limiter_group"].removesuffix(LANE_GROUP) for row in rows}
+    return tuple(sorted(accounts)), tuple(sorted(groups))
 
 
 def _attempt(row: Row) -> Attempt:

@@ -47,9 +47,7 @@ class OfficeBooks:
             raise LookupError(f"no job has the id {job_id!r}")
         return found
 
-    async def vendor_batches(
-        self, *, everything: bool
-    ) -> list[tuple[VendorBatch, dict[str, int]]]:
+    async def vendor_batches(self, *, everything: bool) -> list[tuple[VendorBatch, dict[str, int]]]:
         """Return vendor batches, newest first, each with how many of its lines are in which state.
 
         Those that are open; with `everything` the last hundred.

@@ -185,7 +185,9 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 LANE_OWNER = "vendor-batches"
-"""To whom a job is leased that is with a vendor's Batch API, or is collected for it: no process."""
+"""To whom a job is leased that is with a vendor's Batch API, or collected for it: no process."""
+LANE_GROUP = "/batch"
+"""Behind a limiter group: its attempts by a Batch API, which vendors count apart from calls."""
 
 
 class Quote(msgspec.Struct, frozen=True):

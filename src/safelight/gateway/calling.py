@@ -26,6 +26,8 @@ from safelight.types import Job, Operation, Received, Stage, UpstreamCall
 log = logging.getLogger("safelight.gateway")
 
 MINUTE_MS = 60_000
+RETURNED = "returned"
+"""How the attempt of a line ended that came back from a vendor batch without a picture."""
 SUPERSEDED = "superseded"
 """How an attempt ended that another one of the same job overtook."""
 

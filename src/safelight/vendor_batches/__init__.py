@@ -13,6 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from safelight.db import Row, Transaction
+from safelight.types import LANE_GROUP
 
 _READ = "SELECT * FROM vendor_batch "
 
@@ -64,7 +65,7 @@ class VendorBatch(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def known_as(self) -> str:
         """The limiter group of its attempts: a vendor counts them apart from calls."""
-        return f"{self.limiter_group}/batch"
+        return self.limiter_group + LANE_GROUP
 
 
 class Superseded(Exception):

@@ -13,6 +13,7 @@ from safelight import attempts, jobs
 from safelight.db import Transaction
 from safelight.errors import FaultClass, UpstreamError
 from safelight.gateway import ending, failures
+from safelight.gateway.calling import RETURNED
 from safelight.gateway.parts import Parts
 from safelight.types import Job
 from safelight.vendor_batches import VendorBatch, hold, items
@@ -20,8 +21,6 @@ from safelight.vendor_batches.items import Item, ItemState
 
 PAGE = 100
 """Most jobs of one transaction: nobody else writes meanwhile."""
-RETURNED = "returned"
-"""How the attempt of a line ended that came back to the live lane without a picture."""
 
 
 class Leaving:
