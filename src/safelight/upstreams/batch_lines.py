@@ -52,6 +52,11 @@ class LineReader:
         self._close()
         self._scratch.unlink(missing_ok=True)
 
+    @property
+    def buffered(self) -> int:
+        """Bytes of a line that are kept between two pieces."""
+        return 0 if self._scanner is None else self._scanner.buffered
+
     def feed(self, piece: bytes) -> Iterator[BatchLine]:
         """Read the next bytes, cut anywhere; yield the lines that end in them."""
         start = 0

@@ -135,13 +135,11 @@ def overdue(tx: Transaction, *, before_ms: int, limit: int) -> list[VendorBatch]
     return [_batch(row) for row in rows]
 
 
-def unwanted(tx: Transaction, *, limit: int) -> list[VendorBatch]:
-    """Return what collects, or is out and was not cancelled, though its customer cancelled it."""
+def open_of(tx: Transaction, batch_id: str) -> list[VendorBatch]:
+    """Return the vendor batches of a batch that have not ended."""
     rows = tx.all(
-        "SELECT v.* FROM vendor_batch v JOIN batch b ON b.id = v.batch_id "
-        "WHERE v.status IN ('collecting', 'out') AND v.cancelled_at IS NULL "
-        "AND b.status = 'cancelling' ORDER BY v.created_at, v.id LIMIT :limit",
-        {"limit": limit},
+        _READ + "WHERE batch_id = :batch AND status <> 'ended' ORDER BY created_at, id",
+        {"batch": batch_id},
     )
     return [_batch(row) for row in rows]
 

@@ -82,6 +82,17 @@ def note(tx: Transaction, job_id: str, state: ItemState) -> None:
     )
 
 
+def unwant(tx: Transaction, batch_id: str, *, limit: int) -> int:
+    """Note that the customer wants no more of a batch's jobs that are here; return of how many."""
+    return tx.execute(
+        "UPDATE job SET cancel_requested_at = :now WHERE id IN (SELECT j.id FROM vendor_batch v "
+        "JOIN vendor_item i ON i.vendor_batch_id = v.id JOIN job j ON j.id = i.job_id "
+        "WHERE v.batch_id = :batch AND v.status <> 'ended' AND i.state IN ('waiting', 'out') "
+        "AND j.cancel_requested_at IS NULL ORDER BY j.id LIMIT :limit) AND lease_owner = :lane",
+        {"now": tx.now_ms, "batch": batch_id, "limit": limit, "lane": LANE_OWNER},
+    )
+
+
 def give_back(tx: Transaction, job: Job) -> bool:
     """Let a job wait in the queue like any other, under a new epoch.
 

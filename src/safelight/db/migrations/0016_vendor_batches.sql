@@ -41,3 +41,11 @@ CREATE INDEX vendor_item_by_state ON vendor_item(vendor_batch_id, state, job_id)
 
 -- Of an attempt that is a line of a vendor batch; NULL: it was a call.
 ALTER TABLE attempt ADD COLUMN vendor_batch_id TEXT;
+
+-- Of jobs that a process runs. Tens of thousands may be with a vendor at one time, and are none of these.
+DROP INDEX job_leased;
+CREATE INDEX job_leased ON job(lease_owner)
+  WHERE state IN ('queued','in_progress') AND lease_owner IS NOT NULL AND lease_owner <> 'vendor-batches';
+DROP INDEX job_leased_by_key;
+CREATE INDEX job_leased_by_key ON job(key_id, created_at, n)
+  WHERE state IN ('queued','in_progress') AND lease_owner IS NOT NULL AND lease_owner <> 'vendor-batches';

@@ -115,6 +115,10 @@ class Feeder:
         announce(fed.alerts, _caller(batch))
         return fed
 
+    async def unwant(self, batch: BatchRow) -> None:
+        """Let those jobs of a batch be cancelled that are collected for a vendor, or with one."""
+        await self._lane.unwant(batch.id)
+
     async def _is_room(self) -> bool:
         try:
             await self._acceptance.check_queue()

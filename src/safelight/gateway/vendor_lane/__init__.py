@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 
 from safelight import vendor_batches
 from safelight.config import VendorBatchesConfig
@@ -23,7 +24,7 @@ from safelight.gateway.vendor_lane.fetching import Fetching
 from safelight.gateway.vendor_lane.phases import Phases
 from safelight.gateway.vendor_lane.sending import NotYet, Sending
 from safelight.types import Account
-from safelight.vendor_batches import Status, Superseded, VendorBatch
+from safelight.vendor_batches import Status, Superseded, VendorBatch, items
 
 __all__ = ["ASKED", "VendorLane"]
 
@@ -35,6 +36,7 @@ SILENT_MS = 60_000
 """A vendor batch whose look is overdue by so much is reminded of again."""
 SWEEP_S = 60.0
 SWEEP_MAX = 1000
+UNWANTED_AT_ONCE = 500
 WAIT_S = 15.0
 AGE_SHARE = 0.1
 """The vendor is asked again after this share of the time that it has had."""
@@ -80,6 +82,19 @@ class VendorLane:
         for vendor_batch_id in vendor_batch_ids:
             await self._remind(vendor_batch_id, 0.0)
 
+    async def unwant(self, batch_id: str) -> None:
+        """Let the jobs of a batch that are here be cancelled: at the vendor, where they are there.
+
+        Those that are only collected end at the next visit; the others with what the vendor says.
+        """
+        work = partial(items.unwant, batch_id=batch_id, limit=UNWANTED_AT_ONCE)
+        found = 0
+        while marked := await self._parts.db.write(work):
+            found += marked
+        if found:
+            open_of = partial(vendor_batches.open_of, batch_id=batch_id)
+            await self.wake([one.id for one in await self._parts.db.read(open_of)])
+
     # --- visits ------------------------------------------------------------------------------
 
     async def visit(self, vendor_batch_id: str) -> None:
@@ -112,16 +127,15 @@ class VendorLane:
     # --- reminders ---------------------------------------------------------------------------
 
     async def sweep(self) -> int:
-        """Remind the engine of vendor batches that are overdue or unwanted; return how many."""
+        """Remind the engine of vendor batches that are overdue; return how many."""
         if not self._accounts and not await self._parts.db.read(_any_open):
             return 0
 
         def look(tx: Transaction) -> list[VendorBatch]:
-            late = vendor_batches.overdue(tx, before_ms=tx.now_ms - SILENT_MS, limit=SWEEP_MAX)
-            return late + vendor_batches.unwanted(tx, limit=SWEEP_MAX)
+            return vendor_batches.overdue(tx, before_ms=tx.now_ms - SILENT_MS, limit=SWEEP_MAX)
 
-        found = {one.id for one in await self._parts.db.read(look)}
-        await self.wake(sorted(found))
+        found = [one.id for one in await self._parts.db.read(look)]
+        await self.wake(found)
         return len(found)
 
     async def _remind(self, vendor_batch_id: str, delay_s: float) -> None:
