@@ -196,6 +196,12 @@ class Channels:
             price = channel.vendor_batch_price_micros
         return Quote(request.channel, plan, request.n, price, price * request.n)
 
+    def vendor_batch_price(self, request: ImageRequest) -> Micros | None:
+        """Return what one image costs in a batch that goes to the vendor's; None: none may."""
+        if self.get(request.channel).vendor_batches == "off" or request.inputs:
+            return None
+        return self.quote(request, batch=True, vendor_batch=True).price_micros
+
     def sizes(self, name: str) -> list[SizeEntry]:
         """Return the sizes of channel `name` that have a name, with plan and price.
 

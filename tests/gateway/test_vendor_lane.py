@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gateway.batch_house import EDITS, line
-from gateway.house import picture, until
+from gateway.house import VIP, ScriptedUpstream, account, picture, until
 from gateway.lane_house import HOUR_S, LANE_PRICE, PRICE, lane_config, lane_house, names_of
 from safelight import accounts
 from safelight.bench.faults.batch_api import BatchPlan
+from safelight.channels import Channels
+from safelight.clock import ManualClock
 from safelight.config_batches import BatchesConfig, VendorBatchesConfig
+from safelight.errors import ConfigError
 from safelight.gateway.vendor_lane import VendorLane
+from safelight.types import ImageRequest, Operation
+from safelight.upstreams.batches import checked_accounts
+from safelight.upstreams.openai import OpenAIUpstream
 
 
 async def test_a_batch_goes_to_the_vendor_and_its_pictures_are_settled_at_half_the_cost(
@@ -326,3 +333,40 @@ async def test_a_vendor_batch_waits_for_lines_that_cannot_be_paid_yet(tmp_path: 
         assert await shop.visit_all() == ["ended", "ended"]
         done = await shop.finish(batch.id)
         assert (done.completed, await shop.charged()) == (3, 3)
+
+
+async def test_a_line_that_the_lane_has_forgotten_is_ended_free_after_its_deadline(
+    tmp_path: Path,
+) -> None:
+    """Whatever went wrong: no hold outlives its job."""
+    async with lane_house(tmp_path) as (shop, clock):
+        await shop.order(2)
+        await shop.house.db.write(
+            lambda tx: tx.execute("UPDATE vendor_batch SET status = 'ended', ended_at = 1")
+        )
+        clock.advance(24 * HOUR_S + 61)
+        await shop.lane.sweep()
+        clock.advance(31)
+        await shop.house.reaper.look()
+        assert (await shop.house.balance()).held_micros == 0
+        rows = await shop.house.db.read(lambda tx: tx.all("SELECT failure FROM job"))
+        assert all("deadline_exceeded" in row["failure"] for row in rows)
+
+
+async def test_a_quote_tells_what_a_line_there_costs(tmp_path: Path) -> None:
+    request = ImageRequest(operation=Operation.GENERATION, channel=VIP, prompt="a lamp")
+    for policy, price in (("off", None), ("asked", LANE_PRICE), ("always", LANE_PRICE)):
+        channels = Channels(lane_config(tmp_path, policy=policy).channels)
+        assert channels.vendor_batch_price(request) == price
+        assert channels.quote(request, batch=True).price_micros == PRICE
+
+
+def test_an_account_without_a_batch_api_is_refused_at_the_start() -> None:
+    wrong = account("a", vendor_batches=True)
+    with pytest.raises(ConfigError, match="has no Batch API"):
+        checked_accounts([wrong], {"scripted": ScriptedUpstream(ManualClock())})
+    local = msgspec.structs.replace(
+        wrong, upstream="openai", base_url="http://127.0.0.1:9/v1", options={"profile": "localai"}
+    )
+    with pytest.raises(ConfigError, match="localai"):
+        checked_accounts([local], {"openai": OpenAIUpstream(ManualClock())})

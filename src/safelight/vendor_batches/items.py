@@ -162,6 +162,17 @@ def counts(tx: Transaction, vendor_batch_ids: Sequence[str]) -> dict[str, dict[s
     return found
 
 
+def stranded(tx: Transaction, *, before_ms: int, limit: int) -> list[Item]:
+    """Return places of open jobs that are still here, though their deadlines were before that."""
+    rows = tx.all(
+        "SELECT i.* FROM job j JOIN vendor_item i ON i.job_id = j.id "
+        f"WHERE j.{_OPEN} AND j.lease_owner = :lane AND j.deadline_at < :before "
+        "ORDER BY j.deadline_at, j.id LIMIT :limit",
+        {"lane": LANE_OWNER, "before": before_ms, "limit": limit},
+    )
+    return [_item(row) for row in rows]
+
+
 def count_of_batch(tx: Transaction, batch_id: str) -> int:
     """Return how many jobs of a batch are collected for a vendor, or with one."""
     row = tx.one(

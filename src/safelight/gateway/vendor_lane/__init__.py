@@ -21,6 +21,7 @@ from safelight.gateway import Gateway
 from safelight.gateway.parts import Parts
 from safelight.gateway.vendor_lane.entering import ASKED, Entering
 from safelight.gateway.vendor_lane.fetching import Fetching
+from safelight.gateway.vendor_lane.leaving import PAGE, give_back
 from safelight.gateway.vendor_lane.phases import Phases
 from safelight.gateway.vendor_lane.sending import NotYet, Sending
 from safelight.types import Account
@@ -136,7 +137,24 @@ class VendorLane:
 
         found = [one.id for one in await self._parts.db.read(look)]
         await self.wake(found)
+        await self._free_stranded()
         return len(found)
+
+    async def _free_stranded(self) -> None:
+        """Let jobs out whose deadline is over, whatever keeps them: then the reaper ends them."""
+
+        def free(tx: Transaction) -> int:
+            found = items.stranded(tx, before_ms=tx.now_ms - SILENT_MS, limit=PAGE)
+            for item, name in zip(found, names, strict=False):
+                give_back(tx, item, None, sold=None, transfer_id=name)
+            return len(found)
+
+        names = [self._parts.new_id("tr") for _ in range(PAGE)]
+        late = await self._parts.db.read(
+            lambda tx: items.stranded(tx, before_ms=tx.now_ms - SILENT_MS, limit=1)
+        )
+        while late and await self._parts.db.write(free) == PAGE:
+            names = [self._parts.new_id("tr") for _ in range(PAGE)]
 
     async def _remind(self, vendor_batch_id: str, delay_s: float) -> None:
         number = await self._parts.db.write(

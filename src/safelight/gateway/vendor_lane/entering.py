@@ -90,8 +90,10 @@ class Entering:
             if found is not None and not self._fits(found, size):
                 vendor_batches.pack(tx, found.id)
                 found = None
-            found = found or self._new(tx, batch, job)
-            vendor_batches.add(tx, found.id, lines=1, size=size)
+            # Another process may have closed it since it was read.
+            if found is None or not vendor_batches.add(tx, found.id, lines=1, size=size):
+                found = self._new(tx, batch, job)
+                vendor_batches.add(tx, found.id, lines=1, size=size)
             found = msgspec.structs.replace(found, lines=found.lines + 1, bytes=found.bytes + size)
             items.enter(tx, job, found.id)
         assert found is not None
