@@ -308,7 +308,11 @@ def load_config(path: Path | None, data_dir: Path, *, environ: Mapping[str, str]
         accounts=accounts,
         channels=live,
         path=path,
-        warnings=(*_unserved(live, accounts), *keys_in_clear(accounts)),
+        warnings=(
+            *_unserved(live, accounts),
+            *_without_batch_api(live, accounts),
+            *keys_in_clear(accounts),
+        ),
     )
 
 
@@ -455,6 +459,18 @@ def _unserved(channels: Mapping[str, ChannelConfig], accounts: tuple[Account, ..
         f"no account serves channel {name!r}: requests for it are answered with 503"
         for name in channels
         if name not in served
+    ]
+
+
+def _without_batch_api(
+    channels: Mapping[str, ChannelConfig], accounts: tuple[Account, ...]
+) -> list[str]:
+    may = {name for account in accounts if account.vendor_batches for name in account.channels}
+    return [
+        f"channel {name!r} sends batches to vendors' Batch APIs, but no account that serves it has "
+        "vendor_batches = true: they stay in the live lane"
+        for name, channel in channels.items()
+        if channel.vendor_batches != "off" and name not in may
     ]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.house import until
 from gateway.lane_house import HOUR_S, LaneHouse, lane_config, lane_house
 from gateway.test_batch_restarts import DyingDatabase, Killed, open_at
 from safelight import vendor_batches
@@ -168,6 +169,33 @@ async def test_another_process_goes_on_with_what_a_killed_one_had_sent(tmp_path:
         assert await second.lane.sweep() == 1
         assert await second.visit_all() == ["ended"]
         assert (await second.finish(batch.id)).completed == LINES
+        await second.audit_against_the_vendor()
+        await second.close()
+
+
+async def test_a_process_that_drains_finishes_what_it_took_and_leaves_the_rest(
+    tmp_path: Path,
+) -> None:
+    """The engine ends its visit; the next process reads the files from the beginning."""
+    clock = ManualClock()
+    async with FaultUpstream("ok", monotonic=clock.monotonic) as vendor:
+        first = await LaneHouse.build(tmp_path, vendor, clock)
+        batch = await first.order(60)
+        (made,) = await first.vendor_batches()
+        visit = asyncio.create_task(first.lane.visit(made.id))
+        await until(lambda: first.house.gateway.running > 0)
+        first.house.gateway.accepting = False
+        await first.house.gateway.drain(30)
+        visit.cancel()
+        await asyncio.gather(visit, return_exceptions=True)
+        before = await first.states()
+        assert set(before) == {"taken", "out"}
+        assert await first.charged() == before["taken"]
+        await first.close()
+        second = await LaneHouse.build(tmp_path, vendor, clock, owner="second", queues=first.queues)
+        assert await second.visit_all() == ["ended"]
+        done = await second.finish(batch.id)
+        assert (done.completed, await second.charged(), len(vendor.sales)) == (60, 60, 60)
         await second.audit_against_the_vendor()
         await second.close()
 
