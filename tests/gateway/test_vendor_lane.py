@@ -85,11 +85,12 @@ async def test_attempts_say_that_they_were_lines_and_leave_the_minute_to_calls(
 @pytest.mark.parametrize(
     ("policy", "metadata", "window", "goes"),
     [
-        ("always", None, "24h", True),
-        ("always", {"safelight_vendor_batch": "false"}, "24h", False),
-        ("asked", None, "24h", False),
+        pytest.param(
+            *("always", {"safelight_vendor_batch": "false"}, "24h", False),
+            marks=pytest.mark.campaign,
+        ),
+        pytest.param("asked", None, "24h", False, marks=pytest.mark.campaign),
         ("asked", {"safelight_vendor_batch": "true"}, "24h", True),
-        ("off", {"safelight_vendor_batch": "true"}, "24h", False),
         ("always", None, "2h", False),
     ],
 )
@@ -188,6 +189,7 @@ async def test_a_vendor_that_does_not_let_go_is_not_waited_for(tmp_path: Path) -
         assert await shop.charged() == 4
 
 
+@pytest.mark.campaign
 async def test_a_late_line_that_nobody_has_begun_takes_the_vendor_s_picture(
     tmp_path: Path,
 ) -> None:
@@ -232,6 +234,7 @@ async def test_a_cancelled_batch_is_cancelled_at_the_vendor(tmp_path: Path) -> N
         assert (await shop.house.balance()).held_micros == 0
 
 
+@pytest.mark.campaign
 async def test_a_line_cancelled_before_it_was_sent_costs_nothing(tmp_path: Path) -> None:
     async with lane_house(tmp_path) as (shop, _):
         batch = await shop.order(3)
@@ -254,8 +257,16 @@ async def test_a_batch_cancelled_while_it_is_collected_never_leaves(tmp_path: Pa
         assert shop.vendor.desk.seen == []
 
 
-@pytest.mark.parametrize("route", ["upload", "create"])
-@pytest.mark.parametrize("status", [401, 400])
+@pytest.mark.parametrize(
+    ("route", "status"),
+    [
+        ("create", 400),
+        *(
+            pytest.param(*one, marks=pytest.mark.campaign)
+            for one in (("create", 401), ("upload", 400), ("upload", 401))
+        ),
+    ],
+)
 async def test_a_vendor_that_refuses_the_batch_leaves_all_to_the_live_lane(
     tmp_path: Path, route: str, status: int
 ) -> None:
@@ -277,6 +288,7 @@ async def test_a_batch_that_fails_at_the_vendor_leaves_all_to_the_live_lane(tmp_
         assert (await shop.finish(batch.id)).completed == 3
 
 
+@pytest.mark.campaign
 async def test_what_expires_at_the_vendor_is_taken_in_part(tmp_path: Path) -> None:
     plan = BatchPlan(process_s=10 * HOUR_S, window_s=5 * HOUR_S)
     async with lane_house(tmp_path, plan=plan) as (shop, clock):
@@ -289,6 +301,7 @@ async def test_what_expires_at_the_vendor_is_taken_in_part(tmp_path: Path) -> No
         assert Counter(sale.kind for sale in shop.vendor.sales) == {"batch": 2, "ok": 2}
 
 
+@pytest.mark.campaign
 async def test_an_account_that_is_gone_gives_its_lines_back(tmp_path: Path) -> None:
     """The operator has taken the key out of the file, and starts anew."""
     async with lane_house(tmp_path, plan=BatchPlan(process_s=HOUR_S)) as (shop, clock):
@@ -311,6 +324,7 @@ async def test_an_account_that_is_gone_gives_its_lines_back(tmp_path: Path) -> N
             await shop.vendor.desk.work_on(remote)
 
 
+@pytest.mark.campaign
 async def test_large_batches_are_divided(tmp_path: Path) -> None:
     config = lane_config(tmp_path, max_lines=3)
     async with lane_house(tmp_path, config=config) as (shop, _):
@@ -321,6 +335,7 @@ async def test_large_batches_are_divided(tmp_path: Path) -> None:
         assert sorted(one.lines for one in await shop.vendor_batches()) == [2, 3, 3]
 
 
+@pytest.mark.campaign
 async def test_a_vendor_batch_waits_for_lines_that_cannot_be_paid_yet(tmp_path: Path) -> None:
     """It leaves when all lines of its batch are in, or after `collect_s`; the rest follows."""
     async with lane_house(tmp_path, credit=2 * LANE_PRICE) as (shop, clock):
@@ -370,3 +385,19 @@ def test_an_account_without_a_batch_api_is_refused_at_the_start() -> None:
     )
     with pytest.raises(ConfigError, match="localai"):
         checked_accounts([local], {"openai": OpenAIUpstream(ManualClock())})
+
+
+async def test_however_often_it_is_woken_there_is_one_line_of_visits(tmp_path: Path) -> None:
+    async with lane_house(tmp_path, plan=BatchPlan(process_s=HOUR_S)) as (shop, clock):
+        batch = await shop.order(2)
+        (made,) = await shop.vendor_batches()
+        await shop.lane.wake([made.id] * 5)
+        reminders = [work.item for work in shop.queues.waiting("vendor_batches")]
+        assert len(reminders) > 5
+        for item in reminders:
+            await shop.lane.visit(item)
+        assert len(shop.queues.waiting("vendor_batches")) == len(reminders) + 1
+        assert shop.vendor.desk.seen == ["upload", "create", "look"]
+        clock.advance(HOUR_S)
+        await shop.visit_all()
+        assert (await shop.finish(batch.id)).completed == 2

@@ -80,14 +80,9 @@ async def test_a_visit_killed_at_any_write_is_taken_up_again(
 @pytest.mark.parametrize(
     ("route", "fault"),
     [
-        ("upload", "lost"),
-        ("create", "lost"),
         ("create", 500),
-        ("list", 500),
-        ("look", "reset"),
         ("cancel", "lost"),
         ("content", "cut"),
-        ("content", 404),
         *(
             pytest.param(route, fault, marks=pytest.mark.campaign)
             for route in ("upload", "create", "list", "look", "cancel", "content")

@@ -144,12 +144,17 @@ def open_of(tx: Transaction, batch_id: str) -> list[VendorBatch]:
     return [_batch(row) for row in rows]
 
 
-def remind(tx: Transaction, vendor_batch_id: str, *, delay_ms: int) -> int | None:
-    """Count one more reminder of an open vendor batch; None: it has ended."""
+def remind(
+    tx: Transaction, vendor_batch_id: str, *, delay_ms: int, seen: int | None = None
+) -> int | None:
+    """Count one more reminder of an open vendor batch, the only one that counts from now on.
+
+    None: it has ended, or has been reminded of since there were `seen` of them.
+    """
     changed = tx.execute(
         "UPDATE vendor_batch SET reminders = reminders + 1, due_at = :due "
-        "WHERE id = :id AND status <> 'ended'",
-        {"id": vendor_batch_id, "due": tx.now_ms + delay_ms},
+        "WHERE id = :id AND status <> 'ended' AND reminders = COALESCE(:seen, reminders)",
+        {"id": vendor_batch_id, "due": tx.now_ms + delay_ms, "seen": seen},
     )
     found = get(tx, vendor_batch_id) if changed else None
     return None if found is None else found.reminders
@@ -158,14 +163,28 @@ def remind(tx: Transaction, vendor_batch_id: str, *, delay_ms: int) -> int | Non
 # --- visits ---------------------------------------------------------------------------------
 
 
-def take(tx: Transaction, vendor_batch_id: str, visit: str) -> VendorBatch | None:
-    """Begin a visit, and end whichever is at work; None: the vendor batch has ended."""
+def take(
+    tx: Transaction, vendor_batch_id: str, visit: str, *, number: int | None = None
+) -> VendorBatch | None:
+    """Begin a visit, and end whichever is at work.
+
+    None: the vendor batch has ended, or the reminder `number` is not its newest: that one counts.
+    """
     changed = tx.execute(
         "UPDATE vendor_batch SET visit = :visit, due_at = :now "
-        "WHERE id = :id AND status <> 'ended'",
-        {"id": vendor_batch_id, "visit": visit, "now": tx.now_ms},
+        "WHERE id = :id AND status <> 'ended' AND reminders = COALESCE(:number, reminders)",
+        {"id": vendor_batch_id, "visit": visit, "now": tx.now_ms, "number": number},
     )
     return get(tx, vendor_batch_id) if changed else None
+
+
+def taken(tx: Transaction, vendor_batch_id: str, visit: str) -> VendorBatch | None:
+    """Return a vendor batch as it is now, if the visit goes on and it has not ended."""
+    row = tx.one(
+        _READ + "WHERE id = :id AND visit = :visit AND status <> 'ended'",
+        {"id": vendor_batch_id, "visit": visit},
+    )
+    return None if row is None else _batch(row)
 
 
 def hold(tx: Transaction, batch: VendorBatch, visit: str) -> None:

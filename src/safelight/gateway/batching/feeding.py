@@ -61,8 +61,10 @@ class Fed(msgspec.Struct, frozen=True, kw_only=True):
 
     jobs: tuple[Job, ...] = ()
     lines: int = 0
-    collecting: frozenset[str] = frozenset()
-    """Vendor batches to which lines were added; the jobs of those are not in the queue."""
+    collected: int = 0
+    """Jobs that are collected for a vendor; they are not in the queue."""
+    wake: frozenset[str] = frozenset()
+    """Vendor batches that are to be looked at."""
     alerts: tuple[Alert, ...] = ()
 
 
@@ -111,7 +113,7 @@ class Feeder:
         ]
         fed = await self._parts.db.write(lambda tx: self._place(tx, batch, visit, ready))
         self._remind(fed.jobs)
-        await self._lane.wake(fed.collecting)
+        await self._lane.wake(fed.wake)
         announce(fed.alerts, _caller(batch))
         return fed
 
@@ -185,8 +187,11 @@ class Feeder:
                 rows.refuse_line(tx, batch.id, one.line.line, failure_of(error))
                 placed, alerts = (), ()
             fed = self._add(tx, batch, fed, placed, alerts, vendor=vendor)
+            if vendor and one is ready[-1] and len(ready) < AT_ONCE:
+                last = self._lane.entering.collecting(tx, batch)
+                fed = msgspec.structs.replace(fed, wake=fed.wake | last)
         else:
-            if (fed.jobs or fed.collecting) and batch.starved_at is not None:
+            if (fed.jobs or fed.collected) and batch.starved_at is not None:
                 batches.note_starving(tx, batch.id, None)
         if fed.lines:
             batches.note_progress(tx, batch.id)
@@ -203,13 +208,12 @@ class Feeder:
         vendor: bool,
     ) -> Fed:
         """Count a line in; with `vendor` its jobs are collected for a vendor, not queued."""
-        names = fed.collecting
-        if placed and vendor:
-            names |= {self._lane.entering.enter(tx, batch, placed).id}
+        made = self._lane.entering.enter(tx, batch, placed) if vendor else frozenset()
         return Fed(
             jobs=fed.jobs if vendor else (*fed.jobs, *placed),
             lines=fed.lines + 1,
-            collecting=names,
+            collected=fed.collected + (len(placed) if vendor else 0),
+            wake=fed.wake | made,
             alerts=(*fed.alerts, *alerts),
         )
 

@@ -98,19 +98,27 @@ class VendorLane:
 
     # --- visits ------------------------------------------------------------------------------
 
-    async def visit(self, vendor_batch_id: str) -> None:
+    async def visit(self, item: str) -> None:
         """Make a visit: bring a vendor batch as far as it can go, then ask for the next.
+
+        Args:
+            item: its id, and behind a slash the number of the reminder; of several only the newest
+                counts, so however often it is woken there is one line of visits.
 
         Raises:
             Unavailable: the database is away; `sweep` comes back to it.
         """
+        vendor_batch_id, _, number = item.partition("/")
         visit, fresh = self._parts.new_id("visit"), False
-        delay_s = 0.0
+        take = partial(
+            vendor_batches.take,
+            vendor_batch_id=vendor_batch_id,
+            visit=visit,
+            number=int(number) if number else None,
+        )
+        first = batch = await self._parts.db.write(take)
         for _ in range(PHASES_MAX):
-            batch = await self._parts.db.write(
-                lambda tx: vendor_batches.take(tx, vendor_batch_id, visit)
-            )
-            if batch is None:
+            if first is None or batch is None:
                 return
             try:
                 moved = await self._phases.go_on(batch, visit, fresh=fresh)
@@ -119,11 +127,14 @@ class VendorLane:
                 return
             except NotYet:
                 moved = False
-            fresh = moved and batch.status is Status.PACKING
-            delay_s = self._delay_s(batch)
             if not moved:
                 break
-        await self._remind(vendor_batch_id, delay_s)
+            fresh = batch.status is Status.PACKING
+            batch = await self._parts.db.read(
+                lambda tx: vendor_batches.taken(tx, vendor_batch_id, visit)
+            )
+        if first is not None and batch is not None:
+            await self._remind(vendor_batch_id, self._delay_s(batch), seen=first.reminders)
 
     # --- reminders ---------------------------------------------------------------------------
 
@@ -156,15 +167,18 @@ class VendorLane:
         while late and await self._parts.db.write(free) == PAGE:
             names = [self._parts.new_id("tr") for _ in range(PAGE)]
 
-    async def _remind(self, vendor_batch_id: str, delay_s: float) -> None:
+    async def _remind(
+        self, vendor_batch_id: str, delay_s: float, *, seen: int | None = None
+    ) -> None:
+        delay_ms = round(delay_s * 1000)
         number = await self._parts.db.write(
-            lambda tx: vendor_batches.remind(tx, vendor_batch_id, delay_ms=round(delay_s * 1000))
+            lambda tx: vendor_batches.remind(tx, vendor_batch_id, delay_ms=delay_ms, seen=seen)
         )
         if number is None:
             return
         work = Work(
             queue="vendor_batches",
-            item=vendor_batch_id,
+            item=f"{vendor_batch_id}/{number}",
             key=f"{vendor_batch_id}/{number}",
             delay_s=delay_s,
         )

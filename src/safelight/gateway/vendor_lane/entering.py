@@ -78,26 +78,34 @@ class Entering:
             return max(0, LINES_MAX - under_way)
         return max(0, live - (under_way - items.count_of_batch(tx, batch.id)))
 
-    def enter(self, tx: Transaction, batch: BatchRow, placed: Sequence[Job]) -> VendorBatch:
+    def enter(self, tx: Transaction, batch: BatchRow, placed: Sequence[Job]) -> frozenset[str]:
         """Put jobs that were placed in this transaction into the vendor batch that collects.
 
         Returns:
-            That vendor batch; after the commit it is to be reminded of (`wake`).
+            Vendor batches that were made or closed for them: after the commit they are to be
+            looked at (`VendorLane.wake`).
         """
-        found = vendor_batches.collecting(tx, batch.id)
+        news: set[str] = set()
+        found = vendor_batches.collecting(tx, batch.id) if placed else None
         for job in placed:
             size = LINE_BYTES + len(msgspec.json.encode(job.request))
             if found is not None and not self._fits(found, size):
                 vendor_batches.pack(tx, found.id)
+                news.add(found.id)
                 found = None
             # Another process may have closed it since it was read.
             if found is None or not vendor_batches.add(tx, found.id, lines=1, size=size):
                 found = self._new(tx, batch, job)
+                news.add(found.id)
                 vendor_batches.add(tx, found.id, lines=1, size=size)
             found = msgspec.structs.replace(found, lines=found.lines + 1, bytes=found.bytes + size)
             items.enter(tx, job, found.id)
-        assert found is not None
-        return found
+        return frozenset(news)
+
+    def collecting(self, tx: Transaction, batch: BatchRow) -> frozenset[str]:
+        """Return the vendor batch that collects lines of a batch, if there is one."""
+        found = vendor_batches.collecting(tx, batch.id)
+        return frozenset() if found is None else frozenset({found.id})
 
     def _fits(self, batch: VendorBatch, size: int) -> bool:
         config = self._config
