@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import msgspec
 
 from gateway.batch_house import BatchHouse, line
 from gateway.house import VIP, House
-from safelight import attempts, vendor_batches
+from safelight import attempts, backlog, vendor_batches
 from safelight.batches import BatchRow
 from safelight.bench.faults.batch_api import BatchPlan
 from safelight.bench.faults.server import FaultUpstream
@@ -125,6 +126,13 @@ class LaneHouse(BatchHouse):
             await self.lane.visit(one.id)
         await self.settle()
         return [one.status for one in await self.vendor_batches()]
+
+    async def settle(self) -> None:
+        """Wait until no job waits or runs, those included that are only being reminded of."""
+        async with asyncio.timeout(30):
+            while await self.house.db.read(backlog.count):  # noqa: ASYNC110  (nobody tells)
+                await asyncio.sleep(0.002)
+        await super().settle()
 
     async def states(self) -> dict[str, int]:
         """Return how many places of all vendor batches are in which state."""
