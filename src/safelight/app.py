@@ -12,13 +12,12 @@ import logging
 import os
 import random
 import shutil
-import sqlite3
-from collections.abc import Collection, Mapping
-from pathlib import Path
+from collections.abc import Collection
 
 import msgspec
 
 from safelight import allocator, backups
+from safelight.administration import Administration
 from safelight.api import make_asgi
 from safelight.api.batch_forms import BatchForms
 from safelight.api.batches import BatchMessages
@@ -26,18 +25,14 @@ from safelight.api.context import Services
 from safelight.api.sending import SendingRoom
 from safelight.api.webhooks import JobMessages
 from safelight.channels import Channels
-from safelight.clock import Clock, SystemClock
+from safelight.clock import Clock
 from safelight.config import Config
 from safelight.costs import MarginWatch
-from safelight.db import Database, SchemaTooNew, address
-from safelight.db.sqlite import BUSY_TIMEOUT_S, SqliteDatabase
-from safelight.db.sqlite_opening import Damaged
-from safelight.db.sqlite_trouble import OnDamage
-from safelight.durable import make_folder
+from safelight.db import Database, address
 from safelight.engine import Engine, Handler, Queue, connecting
 from safelight.engine.durable import DurableEngine
 from safelight.entropy import ENTROPY
-from safelight.errors import ConfigError, Unavailable
+from safelight.errors import Unavailable
 from safelight.gateway import Gateway
 from safelight.gateway.background import Background
 from safelight.gateway.batching import Batching
@@ -67,14 +62,33 @@ from safelight.guarded import GuardedClient, Rules
 from safelight.images import PixelWorker
 from safelight.keyring import Keyring
 from safelight.links import Links
+from safelight.metrics import Metrics
+from safelight.observing import Observing, make_notes
+from safelight.opening import (
+    make_data_folder,
+    open_at,
+    open_database,
+    open_store,
+    where_pictures_are,
+)
 from safelight.pool import Pool
 from safelight.storage import BlobStore
 from safelight.storage import address as store_address
 from safelight.storage.bucket import Patience
+from safelight.storage.measured import MeasuredStore
 from safelight.storage.opening import open_at as open_store_at
 from safelight.types import Account
 from safelight.upstreams import Upstream, load_upstream
 from safelight.upstreams.batches import checked_accounts
+
+__all__ = [
+    "App",
+    "make_data_folder",
+    "open_at",
+    "open_database",
+    "open_store",
+    "where_pictures_are",
+]
 
 log = logging.getLogger("safelight.app")
 
@@ -106,12 +120,13 @@ class App:
         self.store_url = where_pictures_are(data, os.environ, configured=config.storage.url)
         self.owner = f"{os.getpid()}-{rng.getrandbits(48):012x}"
         self.keyring = Keyring.load_or_create(data)
+        self.metrics = Metrics(clock, window_s=config.watch.alerts.window_s)
         self.db = self.make_database()
         self.channels = Channels(config.channels)
         self.processes = Processes(
             data / "processes", self.owner, clock=clock, lease_s=config.server.lease_s
         )
-        self.store = self.make_store()
+        self.store: BlobStore = MeasuredStore(self.make_store(), self.metrics)
         self.parts = self._make_parts(accounts, rng)
         self.retention = Retention(self.parts, config.retention, Removing(self.parts))
         self.upkeep = Upkeep(self.parts, owner=self.owner)
@@ -123,8 +138,7 @@ class App:
             blobs=config.billing.verify_blobs,
         )
         self.uploads = self.processes.files.own_folder(data / "uploads")
-        self.handlers: dict[Queue, Handler] = {}
-        """Who works on the rows of which queue; filled before the start."""
+        self.handlers: dict[Queue, Handler] = {}  # who works on which; filled before the start
         self.engine = self.make_engine()
         self.gateway = self._make_gateway()
         self.queueing = Queueing(
@@ -144,20 +158,16 @@ class App:
         self.handlers["webhooks"] = self.notifying.deliver
         self.persisting = Persisting(self.parts, self.engine)
         self.handlers["storage"] = self.persisting.run
-        self.services = Services(
-            gateway=self.gateway,
-            channels=self.channels,
-            links=links,
-            storage=self.store,
-            webhooks=Registering(self.parts, self.notifying),
+        self.observing = Observing(config, self.parts, self.gateway, links, owner=self.owner)
+        self.administration = Administration(
+            self.parts,
+            self.gateway,
             retention=self.retention,
-            filing=self.filing,
-            batching=self.batching,
-            clock=clock,
+            auditor=self.auditor,
             config=config,
-            spool_dir=self.uploads,
-            sending=SendingRoom(config.server.max_sending_bytes),
+            pepper=self.keyring.pepper(),
         )
+        self.services = self._make_services(links)
         self.asgi = make_asgi(self.services)
         self._recovery = Recovery(self.gateway, self.parts, self.processes)
         self._reaper = Reaper(self.gateway, self.parts, self.processes, self._recovery)
@@ -180,6 +190,7 @@ class App:
             rng=rng,
             retention=config.retention,
             guard=Rules(config.webhooks),
+            notes=make_notes(config, self.metrics, clock, self.keyring),
         )
 
     def _make_gateway(self) -> Gateway:
@@ -193,6 +204,26 @@ class App:
             max_in_flight=config.server.max_in_flight,
             limits=config.limits,
             queue=config.queue,
+        )
+
+    def _make_services(self, links: Links) -> Services:
+        config = self.config
+        return Services(
+            gateway=self.gateway,
+            channels=self.channels,
+            links=links,
+            storage=self.store,
+            webhooks=Registering(self.parts, self.notifying),
+            retention=self.retention,
+            filing=self.filing,
+            batching=self.batching,
+            clock=self.clock,
+            config=config,
+            spool_dir=self.uploads,
+            sending=SendingRoom(config.server.max_sending_bytes),
+            metrics=self.metrics,
+            scrapes=self.observing.scrapes,
+            administration=self.administration,
         )
 
     def _make_notifying(self, links: Links) -> Notifying:
@@ -240,6 +271,7 @@ class App:
             self.clock,
             patience_s=ORDER_PATIENCE_S,
             on_damage=self._stop_accepting,
+            meter=self.metrics.commits,
         )
 
     def _stop_accepting(self, what: str) -> None:
@@ -337,8 +369,7 @@ class App:
         if origin is None or origin.reconciled:
             return
         await release_open_jobs(self.parts, until_ms=origin.restored_at)
-        done = msgspec.structs.replace(origin, reconciled=True)
-        backups.write_origin(self.config.data_dir, done)
+        backups.write_origin(self.config.data_dir, msgspec.structs.replace(origin, reconciled=True))
 
     async def _look(self) -> None:
         # Who drains must not begin what it will not finish: another process will.
@@ -353,13 +384,16 @@ class App:
     async def drain(self, seconds: float) -> int:
         """Begin nothing more, and give running jobs `seconds`; return how many are left."""
         self.gateway.accepting = False
+        await self.administration.stop()
         _, left = await asyncio.gather(self.engine.pause(), self.gateway.drain(seconds))
         return left
 
     async def stop(self, drain_s: float) -> int:
         """Drain, then close everything; return how many jobs are left to other processes."""
+        await self.observing.stop()
         await self._background.stop()
         left = await self.drain(drain_s)
+        await self.observing.close()
         await self.engine.stop()
         with contextlib.suppress(Unavailable):
             await self.upkeep.leave()
@@ -376,122 +410,3 @@ class App:
         # Last: from here on others take over what is left, so nothing here may still be at work.
         self.processes.leave()
         return left
-
-
-def make_data_folder(data_dir: Path) -> None:
-    """Make the folder, for its owner only: it holds prompts, pictures and keys.
-
-    Raises:
-        ConfigError: it cannot be made or written to.
-    """
-    try:
-        make_folder(data_dir)
-        usable = os.access(data_dir, os.W_OK | os.X_OK)
-    except OSError as error:
-        raise ConfigError(
-            f"the data folder {data_dir} cannot be made ({error.strerror}); choose another --data"
-        ) from error
-    if not usable:
-        raise ConfigError(f"the data folder {data_dir} cannot be written to; choose another --data")
-
-
-def open_database(
-    data_dir: Path,
-    clock: Clock,
-    *,
-    check: bool = True,
-    patience_s: float = BUSY_TIMEOUT_S,
-    on_damage: OnDamage | None = None,
-    environ: Mapping[str, str] = os.environ,
-) -> Database:
-    """Open, check and migrate the database with a data folder's books (docs/configuration.md).
-
-    Args:
-        data_dir: the data folder.
-        clock: gives each transaction its one time.
-        check: whether to look at the whole file for damage first.
-        patience_s: how long a work waits while another process writes to the file.
-        on_damage: told when damage of the file is met later; may be called in any thread.
-        environ: says whether the books are in a Postgres.
-
-    Raises:
-        ConfigError: it is damaged, not to be opened, or not the one with this folder's books.
-    """
-    backups.check_whole(data_dir)
-    url = address.chosen(environ)
-    address.check_belongs(data_dir, url)
-    if url is not None:
-        database = _open_postgres(url, clock)
-        address.note(data_dir, url)
-        return database
-    path = data_dir / address.DATABASE_FILE
-    try:
-        return SqliteDatabase(
-            path, clock, check=check, busy_timeout_s=patience_s, on_damage=on_damage
-        )
-    except Damaged as error:
-        raise ConfigError(
-            f"the database is damaged: {error}; stop all processes, keep a copy of the data folder "
-            f"and restore the newest backup ({backups.newest_backup(data_dir)})"
-        ) from error
-    except (sqlite3.Error, SchemaTooNew) as error:
-        raise ConfigError(f"the database {path} cannot be used: {error}") from error
-
-
-def open_at(url: str, data_dir: Path, clock: Clock) -> Database:
-    """Open and migrate a database by its address, whoever's books it holds.
-
-    Args:
-        url: postgresql://..., or `sqlite:` for the file in the data folder.
-        data_dir: the data folder.
-        clock: gives each transaction its one time.
-
-    Raises:
-        ConfigError: it cannot be used.
-    """
-    postgres = address.chosen({address.VARIABLE: url})
-    if postgres is not None:
-        return _open_postgres(postgres, clock)
-    path = data_dir / address.DATABASE_FILE
-    try:
-        return SqliteDatabase(path, clock)
-    except (sqlite3.Error, SchemaTooNew) as error:
-        raise ConfigError(f"the database {path} cannot be used: {error}") from error
-
-
-def _open_postgres(url: str, clock: Clock) -> Database:
-    # The driver takes 10 MB, which a process with its books in a file can do without.
-    import psycopg  # noqa: PLC0415
-
-    from safelight.db.postgres import PostgresDatabase  # noqa: PLC0415
-    from safelight.db.postgres_opening import NotForText  # noqa: PLC0415
-
-    try:
-        # Processes on many machines agree on the database's clock, not on their own.
-        return PostgresDatabase(url, None if isinstance(clock, SystemClock) else clock)
-    except (psycopg.Error, NotForText, SchemaTooNew) as error:
-        words = " ".join(str(error).split())
-        name = address.without_password(url)
-        raise ConfigError(f"the database {name} cannot be used: {words}") from error
-
-
-def open_store(data_dir: Path, environ: Mapping[str, str] = os.environ) -> BlobStore:
-    """Open the pictures of a data folder, wherever they are.
-
-    Args:
-        data_dir: the data folder; what it has noted counts where the environment says nothing.
-        environ: may name the bucket, and has its credentials.
-
-    Raises:
-        ConfigError: the environment names another store than the folder's.
-    """
-    return open_store_at(where_pictures_are(data_dir, environ), data_dir)
-
-
-def where_pictures_are(data_dir: Path, environ: Mapping[str, str], *, configured: str = "") -> str:
-    """Return the address of a data folder's store, empty for the folder itself.
-
-    Raises:
-        ConfigError: the operator names another store than the folder's.
-    """
-    return store_address.of_folder(data_dir, store_address.chosen(environ, configured))

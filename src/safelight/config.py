@@ -23,6 +23,7 @@ from safelight.config_batches import (
     FilesConfig,
     VendorBatchesConfig,
     load_batches,
+    without_batch_api,
 )
 from safelight.config_file import (
     Bytes,
@@ -36,6 +37,7 @@ from safelight.config_file import (
     Text,
 )
 from safelight.config_queue import QueueConfig
+from safelight.config_watch import WATCH_SECTIONS, WatchConfig, load_watch
 from safelight.errors import ConfigError, InvalidValue
 from safelight.types import Account, Micros
 
@@ -51,6 +53,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Processes of `safelight serve` that share the port; 0: one for each core."""
     public_url: str = ""
     """Origin for links in answers, e.g. https://images.example.com; empty: from the Host header."""
+    trusted_proxies: tuple[Text, ...] = ()
+    """Networks (CIDR) of proxies whose X-Forwarded-For tells where a sign-in comes from."""
     max_request_bytes: Bytes = 64 * 1024 * 1024
     max_file_bytes: Bytes = 25 * 1024 * 1024
     max_json_bytes: Bytes = 1024 * 1024
@@ -242,6 +246,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     webhooks: WebhooksConfig = WebhooksConfig()
     queue: QueueConfig = QueueConfig()
     retention: RetentionConfig = RetentionConfig()
+    watch: WatchConfig = WatchConfig()
     path: Path | None = None
     warnings: tuple[str, ...] = ()
 
@@ -263,6 +268,7 @@ SECTIONS: tuple[str, ...] = (
     "files",
     "batches",
     "vendor_batches",
+    *WATCH_SECTIONS,
     "accounts",
     "channels",
 )
@@ -292,9 +298,10 @@ def load_config(path: Path | None, data_dir: Path, *, environ: Mapping[str, str]
     if not live:
         raise file.error(("channels",), "every channel is switched off; leave one enabled")
     accounts = load_accounts(file, {n: c.enabled for n, c in channels.items()}, environ)
+    server = _load_server(file)
     return Config(
         data_dir=data_dir,
-        server=_load_server(file),
+        server=server,
         storage=_section(file, StorageConfig, "storage"),
         retention=_section(file, RetentionConfig, "retention"),
         billing=_load_billing(file),
@@ -305,12 +312,13 @@ def load_config(path: Path | None, data_dir: Path, *, environ: Mapping[str, str]
         files=_section(file, FilesConfig, "files"),
         batches=load_batches(file),
         vendor_batches=_section(file, VendorBatchesConfig, "vendor_batches"),
+        watch=load_watch(file, environ, public_url=server.public_url),
         accounts=accounts,
         channels=live,
         path=path,
         warnings=(
             *_unserved(live, accounts),
-            *_without_batch_api(live, accounts),
+            *without_batch_api({n: c.vendor_batches for n, c in live.items()}, accounts),
             *keys_in_clear(accounts),
         ),
     )
@@ -329,6 +337,7 @@ def _load_server(file: ConfigFile) -> ServerConfig:
     if server.max_buffered_bytes < server.max_request_bytes:
         problem = f"may not be below max_request_bytes ({server.max_request_bytes})"
         raise file.error(("server", "max_buffered_bytes"), problem)
+    _check_networks(file, server.trusted_proxies, ("server", "trusted_proxies"))
     if not server.public_url:
         return server
     public_url = file.http_url(server.public_url, ("server", "public_url"))
@@ -349,13 +358,17 @@ def _load_billing(file: ConfigFile) -> BillingConfig:
 
 def _load_webhooks(file: ConfigFile) -> WebhooksConfig:
     webhooks = _section(file, WebhooksConfig, "webhooks")
-    for at, text in enumerate(webhooks.allow_networks):
+    _check_networks(file, webhooks.allow_networks, ("webhooks", "allow_networks"))
+    return webhooks
+
+
+def _check_networks(file: ConfigFile, texts: tuple[str, ...], path: tuple[str, ...]) -> None:
+    for at, text in enumerate(texts):
         try:
             ip_network(text)
         except ValueError:
             problem = 'expected a network such as "10.20.0.0/16" or "127.0.0.1/32"'
-            raise file.error(("webhooks", "allow_networks", at), problem) from None
-    return webhooks
+            raise file.error((*path, at), problem) from None
 
 
 def _load_pool(file: ConfigFile) -> PoolConfig:
@@ -459,18 +472,6 @@ def _unserved(channels: Mapping[str, ChannelConfig], accounts: tuple[Account, ..
         f"no account serves channel {name!r}: requests for it are answered with 503"
         for name in channels
         if name not in served
-    ]
-
-
-def _without_batch_api(
-    channels: Mapping[str, ChannelConfig], accounts: tuple[Account, ...]
-) -> list[str]:
-    may = {name for account in accounts if account.vendor_batches for name in account.channels}
-    return [
-        f"channel {name!r} sends batches to vendors' Batch APIs, but no account that serves it has "
-        "vendor_batches = true: they stay in the live lane"
-        for name, channel in channels.items()
-        if channel.vendor_batches != "off" and name not in may
     ]
 
 

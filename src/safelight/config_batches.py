@@ -1,16 +1,18 @@
-"""What the operator allows customers' files and batches: [files] and [batches].
+"""What the operator allows customers' files and batches: [files], [batches] and [vendor_batches].
 
-Owns the shapes and defaults of both sections; config.py loads them.
+Owns the shapes, defaults and warnings of these sections; config.py loads them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 
 from safelight.config_file import Bytes, ConfigFile, Count, Seconds
+from safelight.types import Account
 
 KEEP_MIN_S, KEEP_MAX_S = 3600, 30 * 86_400
 """How short and how long a file may be kept that has an end (OpenAI Files API, expires_after)."""
@@ -90,3 +92,19 @@ def load_batches(file: ConfigFile) -> BatchesConfig:
             problem = 'expected hours or minutes, such as "24h" or "90m"'
             raise file.error((*path, "completion_windows", at), problem)
     return batches
+
+
+def without_batch_api(policies: Mapping[str, str], accounts: tuple[Account, ...]) -> list[str]:
+    """Return a warning for each channel that asks for vendors' Batch APIs and has none.
+
+    Args:
+        policies: when lines of a channel go there, by its name.
+        accounts: that may serve them.
+    """
+    may = {name for account in accounts if account.vendor_batches for name in account.channels}
+    return [
+        f"channel {name!r} sends batches to vendors' Batch APIs, but no account that serves it has "
+        "vendor_batches = true: they stay in the live lane"
+        for name, policy in policies.items()
+        if policy != "off" and name not in may
+    ]

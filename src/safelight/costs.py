@@ -174,6 +174,10 @@ class MarginWatch:
             share=share,
         )
 
+    def below(self) -> list[tuple[str, str]]:
+        """Return channel and account wherever the last pictures earn less than the alarm allows."""
+        return sorted(which for which, window in self._windows.items() if window.told)
+
 
 class _Window:
     """Price and cost of the last pictures, with their sums."""

@@ -121,6 +121,10 @@ class Keyring:
         """
         return hkdf_sha256(self.pepper(), salt=b"webhook", info=name.encode(), length=KEY_BYTES)
 
+    def prompt_key(self) -> bytes:
+        """Return the 32 secret bytes under which prompts are hashed in the log (HKDF-SHA256)."""
+        return hkdf_sha256(self.pepper(), salt=b"prompt", info=b"log", length=KEY_BYTES)
+
     def link_key(self, kid: str) -> bytes:
         """Return the 32-byte MAC key of the live key `kid`.
 

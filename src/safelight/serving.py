@@ -12,19 +12,21 @@ import logging
 import resource
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import uvicorn
 
-from safelight import allocator, customers, listening, telemetry
+from safelight import admin_keys, allocator, customers, listening, telemetry
 from safelight.api.health import make_health
+from safelight.api.scrapes import make_scrape_asgi
 from safelight.api.server import BACKLOG, uvicorn_config
 from safelight.app import App, make_data_folder
 from safelight.clock import Clock, SystemClock
 from safelight.config import Config, ServerConfig
+from safelight.errors import ConfigError
 from safelight.gateway.process_files import starting
 from safelight.money import dollars_to_micros
 from safelight.office import Office
@@ -95,16 +97,20 @@ async def _serve(
             # Before the first customer is made: whoever cannot listen cannot show the key, and it
             # is shown only once.
             listener = _listener(settings, worker)
+            scraped = _scrape_listener(config, worker)
             first_key = await _first_customer(app)
+            operated = await app.db.read(admin_keys.any_in_use)
             recovered = await app.start()
         except BaseException:
             await app.stop(0)
             raise
 
     def listening(port: int) -> None:
-        on_ready(_server_info(config, port, first_key=first_key, recovered=recovered))
+        info = _server_info(config, port, first_key=first_key, recovered=recovered)
+        on_ready(msgspec.structs.replace(info, operated=operated))
 
-    await _until_told(app, _Server(settings, listening), listener)
+    async with _scrapes_answered(app, scraped):
+        await _until_told(app, _Server(settings, listening), listener)
     return 0
 
 
@@ -153,7 +159,9 @@ async def _work(
     async with starting(config.data_dir):
         app = make_app(config, SystemClock())
         try:
-            settings = uvicorn_config(make_health(lambda: app.gateway.accepting), config)
+            settings = uvicorn_config(
+                make_health(lambda: app.gateway.accepting, app.observing.scrapes), config
+            )
             listener = None if port is None else _listener(settings, None)
             recovered = await app.start()
         except BaseException:
@@ -174,6 +182,7 @@ async def _work(
 
 async def _until_told(app: App, server: _Server | None, listener: socket.socket | None) -> None:
     """Go on until a signal, then drain, then close everything; a second signal ends it at once."""
+    app.observing.start()
     stopping: list[asyncio.Task[int]] = []
     told = asyncio.Event()
 
@@ -208,6 +217,37 @@ def _listener(settings: uvicorn.Config, worker: int | None) -> socket.socket:
     if worker is None:
         return listening.taken(settings.host, settings.port, settings.backlog)
     return listening.shared(settings.host, settings.port)
+
+
+def _scrape_listener(config: Config, worker: int | None) -> socket.socket | None:
+    """Return a socket on this process's own port for /metrics, if it has one.
+
+    Raises:
+        ConfigError: the port is in use, or there is no such port.
+    """
+    metrics = config.watch.metrics
+    if not metrics.port or metrics.access == "off":
+        return None
+    port = metrics.port + (worker or 1) - 1
+    if port > 65_535:
+        raise ConfigError(f"[metrics] port: process {worker} would need port {port}; lower it")
+    return listening.taken(metrics.host, port, BACKLOG)
+
+
+@contextlib.asynccontextmanager
+async def _scrapes_answered(app: App, listener: socket.socket | None) -> AsyncIterator[None]:
+    """Answer /metrics on a port of its own while inside, to the end of the drain."""
+    if listener is None:
+        yield
+        return
+    settings = uvicorn_config(make_scrape_asgi(app.observing.scrapes), app.config)
+    server = _Server(settings, lambda _port: None)
+    serving = asyncio.create_task(server.serve([listener]), name="scrapes")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
 
 
 async def _drain(app: App, server: _Server | None) -> int:

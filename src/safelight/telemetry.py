@@ -1,7 +1,7 @@
 """Logs: one JSON object a line on standard error, by an allow-list of fields, without secrets.
 
-Owns the shape of log lines and the last filter over the finished text. Metrics come with the
-console.
+Owns the shape of log lines and the last filter over the finished text. docs/metrics.md describes
+the line that each ended job is.
 """
 
 from __future__ import annotations
@@ -35,10 +35,29 @@ FIELDS = (
     "file",
     "backup",
     "worker",
+    "channel",
+    "size",
+    "plan",
+    "attempts",
+    "queue_s",
+    "generation_s",
+    "total_s",
+    "bytes",
+    "price_micros",
+    "cost_micros",
+    "outcome",
+    "prompt_length",
+    "prompt_hash",
+    "prompt",
+    "alert_id",
+    "rule",
+    "value",
+    "threshold",
+    "address",
 )
 """Extra fields that a line may carry; whatever else a record holds stays out."""
 
-_SECRETS = re.compile(r"\b(sl_live_|sk-|sess-|org-|Bearer )[A-Za-z0-9_\-]{6,}")
+_SECRETS = re.compile(r"\b(sl_live_|sl_admin_|sk-|sess-|org-|Bearer )[A-Za-z0-9_\-]{6,}")
 
 
 def redact(text: str) -> str:
@@ -67,13 +86,8 @@ class JsonFormatter(logging.Formatter):
         }
         if self._worker is not None:
             line["worker"] = self._worker
-        line.update(
-            {
-                name: getattr(record, name)
-                for name in FIELDS
-                if getattr(record, name, None) is not None
-            }
-        )
+        said = record.__dict__
+        line.update({name: said[name] for name in FIELDS if said.get(name) is not None})
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return redact(msgspec.json.encode(line).decode())

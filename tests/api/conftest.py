@@ -19,12 +19,14 @@ from api.fake_retention import FakeRetention
 from api.fake_webhooks import FakeWebhooks
 from safelight.api import make_asgi
 from safelight.api.context import Services
+from safelight.api.scrapes import Scrapes
 from safelight.api.server import BACKLOG, uvicorn_config
 from safelight.channels import Channels
 from safelight.clock import ManualClock
 from safelight.config import Config, load_config
 from safelight.keyring import Keyring
 from safelight.links import Links
+from safelight.metrics import Metrics, exposition
 
 
 @dataclass
@@ -70,6 +72,11 @@ def services(config: Config, tmp_path: Path) -> Services:
     spool = tmp_path / "uploads"
     spool.mkdir()
     gateway = FakeGateway(channels=channels, storage=storage, clock=clock)
+    metrics = Metrics(clock)
+
+    async def text(accept: str) -> tuple[str, bytes]:
+        return exposition.write(metrics, (), accept)
+
     return Services(
         gateway=gateway,
         channels=channels,
@@ -84,6 +91,8 @@ def services(config: Config, tmp_path: Path) -> Services:
         spool_dir=spool,
         keep_alive_s=0.02,
         stream_patience_s=0.05,
+        metrics=metrics,
+        scrapes=Scrapes(config.watch, text),
     )
 
 

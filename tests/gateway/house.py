@@ -14,6 +14,7 @@ from safelight import attempts, customers, ledger
 from safelight.channels import Channels
 from safelight.clock import Clock, SystemClock
 from safelight.config import Config, LimitsConfig, QueueConfig, load_config
+from safelight.config_watch import LogsConfig
 from safelight.costs import MarginWatch
 from safelight.db import Database, Transaction
 from safelight.db.postgres import PostgresDatabase
@@ -21,6 +22,7 @@ from safelight.db.sqlite import SqliteDatabase
 from safelight.engine import Handler, Queue
 from safelight.errors import FaultClass, UpstreamError
 from safelight.gateway import Gateway
+from safelight.gateway.notes import Notes
 from safelight.gateway.orders import Caller, Order, Queued
 from safelight.gateway.parts import Parts
 from safelight.gateway.processes import Processes
@@ -158,6 +160,7 @@ class House:
         queues: Queues | None = None,
         store: BlobStore | None = None,
         config: Config | None = None,
+        logs: LogsConfig | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
         self.config = config or load_config(None, folder, environ={})
@@ -177,6 +180,7 @@ class House:
             clock=self.clock,
             margins=MarginWatch(0.0, self.clock),
             refusals=Refusals(20),
+            notes=Notes(clock=self.clock, logs=logs),
         )
         self.gateway = Gateway(
             self.parts,

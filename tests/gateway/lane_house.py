@@ -18,8 +18,8 @@ from safelight.batches import BatchRow
 from safelight.bench.faults.batch_api import BatchPlan
 from safelight.bench.faults.server import FaultUpstream
 from safelight.clock import ManualClock
-from safelight.config import Config, VendorBatchesConfig, load_config
-from safelight.config_batches import BatchesConfig
+from safelight.config import Config, load_config
+from safelight.config_batches import BatchesConfig, VendorBatchesConfig
 from safelight.db import Database
 from safelight.types import Account, Secret
 from safelight.upstreams.openai import OpenAIUpstream

@@ -24,9 +24,22 @@ from safelight.config import (
     WebhooksConfig,
     load_config,
 )
+from safelight.config_watch import (
+    AlertsConfig,
+    LogsConfig,
+    MetricsConfig,
+    ProberConfig,
+    TracesConfig,
+)
 
 ROOT = Path(__file__).parents[2]
-KEYS = {"OPENAI_KEY_A": "sk-a", "OPENAI_KEY_B": "sk-b", "OPENAI_KEY_STUDIO": "sk-s"}
+KEYS = {
+    "OPENAI_KEY_A": "sk-a",
+    "OPENAI_KEY_B": "sk-b",
+    "OPENAI_KEY_STUDIO": "sk-s",
+    "METRICS_TOKEN": "token",
+    "ALERTS_SECRET": "whsec_c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0",
+}
 
 STRUCTS: dict[str, type[msgspec.Struct]] = {
     "[server]": ServerConfig,
@@ -36,6 +49,11 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "[limits]": LimitsConfig,
     "[queue]": QueueConfig,
     "[webhooks]": WebhooksConfig,
+    "[metrics]": MetricsConfig,
+    "[logs]": LogsConfig,
+    "[alerts]": AlertsConfig,
+    "[prober]": ProberConfig,
+    "[traces]": TracesConfig,
     "[pool]": PoolConfig,
     "[files]": FilesConfig,
     "[batches]": BatchesConfig,

@@ -82,6 +82,7 @@ async def tell_failure(
     """
     job_id = jobs[0].id
     if exchange.started:
+        exchange.failed_late(problem)
         await exchange.write(error_body(problem, job_id=job_id))
         await exchange.finish()
         return

@@ -288,6 +288,7 @@ class _ChatAnswer:
         await self._frame((weaver or Weaver()).weave(payload))
 
     async def _error(self, problem: Problem) -> None:
+        self.exchange.failed_late(problem)
         error = error_object(problem, job_id=self.order.jobs[0].id)
         await self._frame([msgspec.json.encode({"error": error})])
         await self.exchange.finish()

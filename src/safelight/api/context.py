@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from safelight.administration import Administration
 from safelight.api.batch_ports import BatchingPort, FilingPort
 from safelight.api.places import KeyPlaces
+from safelight.api.scrapes import Scrapes
 from safelight.api.sending import SendingRoom
 from safelight.api.webhook_port import WebhookPort
 from safelight.channels import Channels
@@ -31,8 +33,10 @@ from safelight.gateway.orders import (
 )
 from safelight.gateway.progress import Update
 from safelight.gateway.receipts import Receipt
+from safelight.image_lists import Page, Wanted
 from safelight.job_lists import JobFilter
 from safelight.links import Links
+from safelight.metrics import Metrics
 from safelight.storage import BlobStore
 from safelight.types import BlobRef, Identity, ImageRecord, ImageRequest, Job, KeyBalance, Quote
 
@@ -174,6 +178,10 @@ class RetentionPort(Protocol):
         """Return a picture."""
         ...
 
+    async def page(self, wanted: Wanted, *, after: str | None, limit: int) -> Page:
+        """Return a customer's pictures, newest first, or raise InvalidValue."""
+        ...
+
     async def pin(self, customer_id: str, image_id: str) -> ImageRecord:
         """Keep a picture until it is unpinned."""
         ...
@@ -198,7 +206,10 @@ class Services:
             that an early failure can still be a plain HTTP error.
         buffer_patience_s: how long a large JSON body waits for room in memory, seconds.
         sending: the memory that answers share.
+        metrics: what is counted of answers.
+        scrapes: who may read the counts, and how; None: nobody.
         diagnosing: what each key has open of the tests of connections.
+        administration: the operators' side, where browsers sign in too; None: there is none.
     """
 
     gateway: GatewayPort
@@ -216,4 +227,7 @@ class Services:
     stream_patience_s: float = 10.0
     buffer_patience_s: float = 5.0
     sending: SendingRoom = field(default_factory=SendingRoom)
+    metrics: Metrics = field(default_factory=Metrics)
+    scrapes: Scrapes | None = None
     diagnosing: KeyPlaces = field(default_factory=KeyPlaces)
+    administration: Administration | None = None

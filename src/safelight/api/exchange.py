@@ -44,6 +44,9 @@ class Exchange:
         self.budget = budget
         self.request_id = f"req_{ENTROPY.token_hex(16)}"
         self.started = False
+        self.status: int | None = None
+        """Of the answer; None until it has begun."""
+        self._metrics = services.metrics
         self._receive = receive
         self._send = send
         self._headers: dict[bytes, bytes] = {}
@@ -103,8 +106,10 @@ class Exchange:
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self._gone.set()
-        elif not message.get("more_body", False):
-            self._body_complete = True
+        else:
+            if not message.get("more_body", False):
+                self._body_complete = True
+            self._metrics.received.add(by=len(message.get("body", b"")))
         return message
 
     async def next_chunk(self) -> bytes | None:
@@ -163,6 +168,7 @@ class Exchange:
     async def start(self, status: int, headers: Headers) -> None:
         """Send the answer's head: `headers` and those that every answer has."""
         self.started = True
+        self.status = status
         elapsed_ms = round((self.services.clock.monotonic() - self._began_s) * 1000)
         always = [
             (b"x-request-id", self.request_id.encode()),
@@ -174,6 +180,10 @@ class Exchange:
             {"type": "http.response.start", "status": status, "headers": [*headers, *always]}
         )
 
+    def failed_late(self, problem: Problem) -> None:
+        """Say that an answer which has begun ends as an error: so it counts, whatever its head."""
+        self.status = wire_status(problem)
+
     async def write(self, data: Chunk) -> None:
         """Send bytes of the body; waits for a slow reader.
 
@@ -182,6 +192,7 @@ class Exchange:
         """
         if self.gone:
             raise ClientGone
+        self._metrics.sent.add(by=len(data))
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def finish(self) -> None:
@@ -207,6 +218,7 @@ class Exchange:
     ) -> None:
         """Send a whole answer."""
         await self.start(status, _entity_headers(media_type, len(body)) + (headers or []))
+        self._metrics.sent.add(by=len(body))
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def respond_json(
@@ -230,6 +242,7 @@ class Exchange:
         body = error_body(problem, job_id=job_id)
         head = _entity_headers("application/json", len(body)) + error_headers(problem)
         await self.start(wire_status(problem), head + (headers or []))
+        self._metrics.sent.add(by=len(body))
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
         if patient:
             await self._skip_body(_LINGER_S)

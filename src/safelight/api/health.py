@@ -1,6 +1,7 @@
-"""What a worker answers over HTTP: whether it runs and whether it takes queued jobs.
+"""What a worker answers over HTTP: whether it runs, whether it takes queued jobs, what it counts.
 
-Owns GET /healthz and /readyz of a process that serves nothing else, in the words of the full skin.
+Owns GET /healthz, /readyz and /metrics of a process that serves nothing else, in the words of the
+full skin.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ from collections.abc import Callable
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from safelight.api.scrapes import PATH, Scrapes, answer_scrape
 
-def make_health(accepting: Callable[[], bool]) -> ASGIApp:
-    """Return an application with the two routes; `accepting` is false while starting, draining."""
+
+def make_health(accepting: Callable[[], bool], scrapes: Scrapes) -> ASGIApp:
+    """Return an application with the routes; `accepting` is false while starting, draining."""
 
     async def answer(scope: Scope, _receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            return
+        if scope["path"] == PATH:
+            await answer_scrape(scrapes, scope, send)
             return
         status, body = _answer(scope["path"], accepting())
         data = msgspec.json.encode(body)
@@ -38,7 +44,9 @@ def _answer(path: str, accepting: bool) -> tuple[int, dict[str, object]]:
         return 200, {"status": "ready"}
     if path == "/readyz":
         return 503, _error("service_unavailable_error", "not_ready", "It takes no jobs now.")
-    message = "A worker answers /healthz and /readyz alone; ask a server of the same gateway."
+    message = (
+        "A worker answers /healthz, /readyz and /metrics alone; ask a server of the same gateway."
+    )
     return 404, _error("invalid_request_error", "not_found", message)
 
 

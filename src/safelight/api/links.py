@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncIterator
 
 from safelight.api.callers import authenticate
-from safelight.api.exchange import Exchange
+from safelight.api.exchange import ClientGone, Exchange
 from safelight.api.origin import signed_url
 from safelight.api.problems import Headers
 from safelight.errors import InternalError, NotFound, RangeNotSatisfiable, StorageError
@@ -21,6 +21,7 @@ from safelight.types import MEDIA_TYPES, BlobRef, ImageRecord
 
 _IMAGE_ID = re.compile(r"(?:img_)?[0-9a-zA-Z]{1,64}")
 _ONE_RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+_OUTCOMES = {302: "redirected", 304: "not_modified", 416: "no_such_range"}
 REDIRECT_S = 300
 """How long an address at the object store works that a link leads to."""
 _SAFE: Headers = [
@@ -50,15 +51,26 @@ async def signed_link(exchange: Exchange) -> None:
     A link whose signature is right but whose time is over says so in `x-url-error`: only somebody
     who was given it can learn that.
     """
+    downloads = exchange.services.metrics.link_downloads
     try:
         record = await _verified(exchange)
     except LinkInvalid as error:
+        downloads.add("expired" if error.expired else "not_found")
         headers = [(b"x-url-error", b"expired")] if error.expired else []
         await exchange.fail(_no_image(), headers=headers)
         return
     except NotFound as error:
+        downloads.add("not_found")
         raise _no_image() from error
-    await _serve(exchange, record.blob)
+    outcome = "failed"
+    try:
+        await _serve(exchange, record.blob)
+        outcome = _OUTCOMES.get(exchange.status or 0, "ok")
+    except ClientGone:
+        outcome = "hung_up"
+        raise
+    finally:
+        downloads.add(outcome)
 
 
 async def _verified(exchange: Exchange) -> ImageRecord:

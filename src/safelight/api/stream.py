@@ -181,6 +181,7 @@ class ImageStream:
             headers = order_headers(self.order, self.failed or self.order.jobs, price_micros=0)
             await self.exchange.fail(problem, headers=headers, job_id=job_id)
             return
+        self.exchange.failed_late(problem)
         error = error_object(problem, job_id=job_id)
         payload = {"type": "error", "error": error, "sequence_number": 0}
         await write_segments(self.exchange, frame("error", [msgspec.json.encode(payload)]))

@@ -71,6 +71,28 @@ class Transaction(Protocol):
         ...
 
 
+class Meter(Protocol):
+    """Is told what a database does; called in any thread, and must not block."""
+
+    def committed(self, seconds: float, works: int) -> None:
+        """Say that so many works were committed together, so long after the first began."""
+        ...
+
+    def refused(self) -> None:
+        """Say that a write was refused: the database is busy, full, away or damaged."""
+        ...
+
+
+class Unmetered:
+    """A meter that nobody reads."""
+
+    def committed(self, seconds: float, works: int) -> None:
+        """Forget it."""
+
+    def refused(self) -> None:
+        """Forget it."""
+
+
 class Database(Protocol):
     """Durable tables."""
 

@@ -59,17 +59,26 @@ COPIED = (
     Table("installation", ("only_one",)),
     Table("limiter", ("name",)),
     Table("finding", ("customer_id", "mark")),
+    Table("admin_key", ("id",)),
+    Table("browser_session", ("id",)),
+    Table("admin_act", ("seq",)),
+    Table("account_pause", ("account",)),
+    Table("link_check", ("at",)),
+    Table("alert", ("id",)),
+    Table("alert_message", ("id",)),
 )
 """Rows that others refer to come first; a settle or release comes after its reserve by `seq`."""
 
 LEFT_BEHIND = frozenset(
     {
         "account_state",
+        "alert_figures",
         "commit_mark",
         "migration",
         "process",
         "round",
         "verification",
+        "watch_turn",
         "webhook_turn",
     }
 )
@@ -180,6 +189,7 @@ def _write(tx: Transaction, pages: _Pages) -> dict[str, int]:
         where = " AND ".join(f"{name} = :{name}" for name in table.key)
         tx.execute(f"UPDATE {table.name} SET {table.later} = :value WHERE {where}", row)
     tx.number_on("transfer", "seq")
+    tx.number_on("admin_act", "seq")
     return counts
 
 

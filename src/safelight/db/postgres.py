@@ -21,12 +21,12 @@ from typing import Any, NoReturn, TypeVar
 import psycopg
 
 from safelight.clock import Clock
-from safelight.db import Transaction, commit_marks
+from safelight.db import Meter, Transaction, Unmetered, commit_marks
 from safelight.db.crew import Crew, Door, Task, Work
 from safelight.db.postgres_errors import READ_ONLY, away, busy, is_conflict, refusal
 from safelight.db.postgres_opening import prepare
 from safelight.db.postgres_session import PostgresTransaction, Session
-from safelight.errors import ShuttingDown
+from safelight.errors import ShuttingDown, Unavailable
 
 log = logging.getLogger("safelight.db")
 
@@ -61,6 +61,7 @@ class PostgresDatabase:
         sweep_s: how often old commit marks are removed.
         resolve_s: how long the outcome of a commit is asked for when its answer was lost.
         rng: where the pauses before repetitions come from.
+        meter: is told of commits and of refused writes.
 
     Raises:
         psycopg.Error: the server cannot be reached, does not let us in, or cannot be migrated.
@@ -77,10 +78,12 @@ class PostgresDatabase:
         sweep_s: float = SWEEP_S,
         resolve_s: float = RESOLVE_S,
         rng: random.Random | None = None,
+        meter: Meter | None = None,
     ) -> None:
         prepare(url, clock)
         self._rng = rng or random.SystemRandom()
         self._closed = False
+        self._meter = meter or Unmetered()
         self._newest_ms = 0
         self._resolve_s = resolve_s
         self._sweep_s = sweep_s
@@ -105,7 +108,13 @@ class PostgresDatabase:
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one durable transaction of its own."""
-        result: T = await self._submit(self._writers, work)
+        if self._closed:
+            raise ShuttingDown
+        try:
+            result: T = await self._submit(self._writers, work)
+        except Unavailable:
+            self._meter.refused()
+            raise
         return result
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
@@ -155,6 +164,7 @@ class PostgresDatabase:
         raise busy()
 
     def _write_once(self, session: Session, work: Work) -> Any:
+        began = time.perf_counter()
         transaction, result = _run(session, work)
         self._newest_ms = transaction.now_ms
         mark = commit_marks.new_mark()
@@ -166,6 +176,7 @@ class PostgresDatabase:
                 _fail(session, error, error)
             if not self._committed(session, mark, transaction.now_ms):
                 raise _Repeat from error
+        self._meter.committed(time.perf_counter() - began, 1)
         return result
 
     def _committed(self, session: Session, mark: str, now_ms: int) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from safelight.clock import Clock
-from safelight.db import Transaction
+from safelight.db import Meter, Transaction, Unmetered
 from safelight.db.sqlite_opening import (
     OPEN_PATIENCE_S,
     Damaged,
@@ -28,7 +28,7 @@ from safelight.db.sqlite_opening import (
 from safelight.db.sqlite_transaction import SqliteTransaction
 from safelight.db.sqlite_trouble import OnDamage, Trouble
 from safelight.db.sqlite_writer import BATCH_MAX, Writer
-from safelight.errors import ShuttingDown
+from safelight.errors import ShuttingDown, Unavailable
 
 T = TypeVar("T")
 
@@ -55,6 +55,7 @@ class SqliteDatabase:
             writes again; an order at the door would rather be refused.
         batch_max: most works that share a commit; 1 gives each its own.
         on_damage: told once, from any thread, when damage is met later.
+        meter: is told of commits and of refused writes.
 
     Raises:
         Damaged: the file is damaged.
@@ -72,12 +73,14 @@ class SqliteDatabase:
         busy_timeout_s: float = BUSY_TIMEOUT_S,
         batch_max: int = BATCH_MAX,
         on_damage: OnDamage | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._path = path
         self._busy_timeout_s = busy_timeout_s
         self._clock = clock
         self._trouble = Trouble(path, on_damage)
         self._closed = False
+        self._meter = meter or Unmetered()
         self._local = threading.local()
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="safelight-read")
         self._reading: set[sqlite3.Connection] = set()
@@ -96,6 +99,7 @@ class SqliteDatabase:
             self._trouble,
             patience_s=busy_timeout_s,
             batch_max=batch_max,
+            meter=self._meter,
         )
         self._looking: sqlite3.Connection | None = None
         self._looker = threading.Thread(target=self._look_beside, name="safelight-damage")
@@ -112,7 +116,11 @@ class SqliteDatabase:
         """Run `work` in one durable transaction, shared with whoever else writes now."""
         if self._closed:
             raise ShuttingDown
-        result: T = await self._writer.submit(work)
+        try:
+            result: T = await self._writer.submit(work)
+        except Unavailable:
+            self._meter.refused()
+            raise
         return result
 
     async def read(self, work: Callable[[Transaction], T]) -> T:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from safelight.clock import Clock
-from safelight.db import Transaction
+from safelight.db import Meter, Transaction, Unmetered
 from safelight.db.sqlite_transaction import SqliteTransaction
 from safelight.db.sqlite_trouble import Trouble
 from safelight.errors import Unavailable
@@ -75,6 +75,7 @@ class Writer:
         trouble: judges errors.
         patience_s: how long a work waits for another process's lock before it is refused.
         batch_max: most works in one transaction; 1 gives each a commit of its own.
+        meter: is told of each commit.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Writer:
         *,
         patience_s: float,
         batch_max: int = BATCH_MAX,
+        meter: Meter | None = None,
     ) -> None:
         self.commits = 0
         """How many transactions were committed."""
@@ -95,6 +97,7 @@ class Writer:
         self._trouble = trouble
         self._patience_s = patience_s
         self._batch_max = batch_max
+        self._meter = meter or Unmetered()
         self._gathered: list[_Submitted] = []
         self._gathering: asyncio.AbstractEventLoop | None = None
         self._queue: queue.SimpleQueue[list[_Submitted] | None] = queue.SimpleQueue()
@@ -182,10 +185,12 @@ class Writer:
             if not batch:
                 self._roll_back()
                 return
+            began = time.perf_counter()
             transaction = SqliteTransaction(self._connection, self._clock.now_ms(), self._trouble)
             ends.extend((one.future, *self._run_one(transaction, one.work)) for one in batch)
             self._trouble.refuse_if_damaged()  # one of the works, or a reader, may have met it
             self._connection.execute("COMMIT")
+            self._meter.committed(time.perf_counter() - began, len(batch))
             self.commits += 1
             self._unmoved = True
         except Exception as error:  # noqa: BLE001  (whatever it was, callers are told)

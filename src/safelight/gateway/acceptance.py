@@ -230,6 +230,8 @@ class Acceptance:
                 raise error.refusal(self._expected_s, now_ms) from None
             raise
         announce(alerts, draft.caller)
+        if not order.joined:
+            self._parts.notes.accepted(order.jobs, draft.caller.traceparent)
         if order.joined:
             self._room.forget(ids.jobs)
             retention.refuse_gone([job.image for job in order.jobs if job.image is not None])

@@ -17,6 +17,7 @@ from safelight import attempts, costs, jobs, limiters
 from safelight.db import Transaction
 from safelight.errors import FaultClass, UpstreamError
 from safelight.gateway.buying import Blocked, Unwanted
+from safelight.gateway.notes import SUPERSEDED
 from safelight.gateway.parts import UNTIL_CANCELLED, Parts
 from safelight.gateway.turns import Turns
 from safelight.pool import Lease
@@ -28,8 +29,6 @@ log = logging.getLogger("safelight.gateway")
 MINUTE_MS = 60_000
 RETURNED = "returned"
 """How the attempt of a line ended that came back from a vendor batch without a picture."""
-SUPERSEDED = "superseded"
-"""How an attempt ended that another one of the same job overtook."""
 
 
 class Lost(Exception):
@@ -75,6 +74,8 @@ class Calls:
         self._job = job
         self._on_partial = on_partial
         self._made = job.attempts
+        self.trail = parts.notes.trail(job.id)
+        """What becomes of the attempts, for whoever notes the job's end."""
 
     async def make(
         self,
@@ -108,6 +109,7 @@ class Calls:
             call = await call_of(parts, job, partials=partials)
             await self._begin(lease, k)
             sent = True
+            self.trail.mark("queued")
             received = await parts.upstreams[account.upstream].generate(
                 account,
                 call,
@@ -116,9 +118,13 @@ class Calls:
                 on_partial=self._on_partial if call.partial_images else None,
             )
             cost = costs.vendor_cost_micros(account, received.usage)
+            if cost is not None:
+                parts.notes.metrics.vendor_cost.add(account.name, by=cost)
             pending = False
             parts.pool.release(lease, None, cost_micros=cost, limits=received.limits)
             answer = Answer(received, job.epoch, k, lease, cost, journalled=False)
+            self._mark(lease, k, "answered")
+            self.trail.mark("received", bytes=received.bytes)
             if not alone():
                 await self.journal(answer)
         except Blocked as blocked:
@@ -134,6 +140,8 @@ class Calls:
                 # Whole answers count as sold, even those that came a moment too late.
                 sold = None if pending else True
                 await self._close(job.epoch, k, outcome=SUPERSEDED, sold=sold)
+                self._note(lease, SUPERSEDED)
+                self._mark(lease, k, SUPERSEDED)
             raise
         finally:
             if pending:
@@ -163,6 +171,9 @@ class Calls:
     async def reject(self, answer: Answer, error: UpstreamError) -> None:
         """Journal that a bought answer cannot be delivered: it is waste."""
         self._log(error)
+        if answer.lease is not None:
+            self._note(answer.lease, str(error.fault))
+            self.trail.mark("verified", outcome=str(error.fault))
         await self._close(
             answer.epoch,
             answer.k,
@@ -233,6 +244,8 @@ class Calls:
         """Journal a failed attempt and book its fault, even if the journal refuses."""
         job, group = self._job, lease.account.group
         self._log(error, lease)
+        self._note(lease, str(error.fault))
+        self._mark(lease, k, str(error.fault))
         granted: int | None = None
 
         def end(tx: Transaction) -> int | None:
@@ -281,6 +294,14 @@ class Calls:
             )
 
         await self._parts.write(end, job_id=self._job.id)
+
+    def _note(self, lease: Lease, outcome: str) -> None:
+        account = lease.account
+        self._parts.notes.attempt_failed(self.trail, account.name, account.group, outcome)
+
+    def _mark(self, lease: Lease, k: int, outcome: str) -> None:
+        account = lease.account.name
+        self.trail.mark("attempt", since=lease.at, attempt=k, account=account, outcome=outcome)
 
     def _log(self, error: UpstreamError, lease: Lease | None = None) -> None:
         log.warning(

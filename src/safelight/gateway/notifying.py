@@ -357,6 +357,8 @@ class Notifying:
             "status": outcome.status,
             "error": outcome.error,
         }
+        if delivery.event != webhooks.TEST_EVENT:
+            self._count(outcome, pause_s, disabled)
         if disabled is not None:
             log.warning("a webhook is switched off", extra={**facts, "reason": disabled})
         elif outcome.error is not None and pause_s is None:
@@ -364,6 +366,17 @@ class Notifying:
         elif outcome.error is not None:
             log.info("a webhook's message is put off", extra={**facts, "pause_s": pause_s})
         return following
+
+    def _count(
+        self, outcome: Outcome, pause_s: float | None, disabled: webhooks.Disabled | None
+    ) -> None:
+        metrics = self._parts.notes.metrics
+        if outcome.error is None:
+            metrics.webhooks.add("delivered")
+        else:
+            metrics.webhooks.add("given_up" if pause_s is None else "put_off")
+        if disabled is not None:
+            metrics.webhooks_disabled.add(disabled)
 
     def _pause_s(self, delivery: Delivery, outcome: Outcome) -> float | None:
         """Return the pause before the next attempt; None: this was the last one."""

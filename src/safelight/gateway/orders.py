@@ -37,6 +37,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the pictures are to be carried to the customer's own bucket; the same."""
     metadata: Metadata = ()
     """What is written on the jobs of a new order; the same."""
+    traceparent: str | None = None
+    """The span that the jobs of a new order belong to (W3C Trace Context)."""
 
 
 class Queued(msgspec.Struct, frozen=True):

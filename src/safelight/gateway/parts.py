@@ -19,6 +19,7 @@ from safelight.db import Database, Transaction
 from safelight.entropy import ENTROPY
 from safelight.errors import ShuttingDown, Unavailable
 from safelight.gateway.input_marks import InputMarks
+from safelight.gateway.notes import Notes
 from safelight.gateway.refusals import Refusals
 from safelight.gateway.spooling import SpoolFolder
 from safelight.guarded import Rules
@@ -60,6 +61,8 @@ class Parts:
     """Of inputs that this process has kept and that an order is about to name."""
     guard: Rules = field(default_factory=lambda: Rules(WebhooksConfig()))
     """Which addresses of customers may be called."""
+    notes: Notes = field(default_factory=Notes)
+    """Counts, log lines and traces of ended jobs."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set after a commit that may have left messages for webhooks; who sends them waits for it."""
 

@@ -19,7 +19,8 @@ from safelight.attempts import Attempt
 from safelight.clock import Clock
 from safelight.db import Database, Transaction
 from safelight.errors import FaultClass, ShuttingDown, Unavailable
-from safelight.gateway.calling import RETURNED, SUPERSEDED
+from safelight.gateway.calling import RETURNED
+from safelight.gateway.notes import SUPERSEDED
 from safelight.gateway.orders import PartialImage, Standing, Step
 from safelight.gateway.watch import Watch
 from safelight.job_lists import Line, Sign

@@ -184,6 +184,7 @@ class Reaper:
         self._parts.news.set()
         for job in ended:
             log.warning("ended a job past its deadline", extra={"job_id": job.id})
+            self._parts.notes.ended(job)
             self._gateway.ended_elsewhere(job)
 
     def _release(self, tx: Transaction, one: OpenJob, transfer_id: str) -> Job | None:

@@ -15,7 +15,7 @@ from safelight import batches, jobs
 from safelight.db import Transaction
 from safelight.gateway import ending
 from safelight.gateway.parts import Parts
-from safelight.types import JobFailure
+from safelight.types import Job, JobFailure
 
 log = logging.getLogger("safelight.recovery")
 
@@ -33,11 +33,18 @@ async def release_open_jobs(parts: Parts, *, until_ms: int) -> int:
     for job_id in await parts.db.read(lambda tx: jobs.open_job_ids(tx, until_ms=until_ms)):
         transfer_id = parts.new_id("tr")
 
-        def end(tx: Transaction, job_id: str = job_id, transfer_id: str = transfer_id) -> bool:
+        def end(
+            tx: Transaction, job_id: str = job_id, transfer_id: str = transfer_id
+        ) -> Job | None:
             job = jobs.get_job(tx, job_id)
-            return job is not None and ending.release(tx, job, _failure(), transfer_id=transfer_id)
+            if job is None or not ending.release(tx, job, _failure(), transfer_id=transfer_id):
+                return None
+            return jobs.get_job(tx, job_id)
 
-        released += await parts.write(end, job_id=job_id)
+        ended = await parts.write(end, job_id=job_id)
+        if ended is not None:
+            parts.notes.ended(ended)
+            released += 1
     if released:
         log.warning("released jobs that were open in the backup", extra={"jobs": released})
     return released

@@ -78,6 +78,7 @@ class Run:
         watched = live or job.job_class is not JobClass.INTERACTIVE
         self._calls = Calls(parts, turns, job, on_partial=self._on_partial if watched else None)
         self._deadline = parts.clock.monotonic() + left_s
+        self._calls.trail.mark("accepted")
         self._mark: str | None = None
         self._going = False
         """Whether equal bytes of another picture were removed of late, or are at this moment."""
@@ -286,6 +287,7 @@ class Run:
         self._check_pixels(await parts.pixels.verify(path))
         # Worth a commit of its own only where something long follows.
         await self._calls.journal(answer, Stage.VERIFIED)
+        self._calls.trail.mark("verified")
         remade = parts.spool.remade(path)
         try:
             blob = await parts.pixels.render(
@@ -305,6 +307,7 @@ class Run:
         if found.format != self._job.request.output_format:
             raise _OtherFormat
         self._check_pixels(found)
+        self._calls.trail.mark("verified")
 
     def _check_pixels(self, found: images.Probe) -> None:
         plan, measures = self._job.size_plan, (found.width, found.height)
@@ -324,12 +327,15 @@ class Run:
             )
         for again in itertools.count():
             try:
-                return await self._parts.storage.put(source, digest, given=True, proof=proof)
+                await self._parts.storage.put(source, digest, given=True, proof=proof)
             except StorageError as error:
                 code = error.code
                 if not source.exists():
                     await self._assert_ours()
                 log.exception("blob not stored", extra={"job_id": self._job.id})
+            else:
+                self._calls.trail.mark("stored")
+                return
             left = self._deadline - self._parts.clock.monotonic()
             if left <= 0 and again >= STORE_RETRIES:
                 break
@@ -358,7 +364,7 @@ class Run:
         image_id, transfer_id = f"{self._parts.rng.getrandbits(128):032x}", self._parts.new_id("tr")
         job = self._job
 
-        def end(tx: Transaction) -> tuple[Job | None, int]:
+        def end(tx: Transaction) -> tuple[Job | None, bool, int]:
             told = 0
             removals.claim(tx, blob.digest, mark=self._mark, in_use=blobs_in_use)
             note_unless_journalled(tx, job.id, answer)
@@ -384,15 +390,23 @@ class Run:
                 retention.note_settled(
                     tx, customer_id=job.customer_id, request_id=job.request_id, image_id=image_id
                 )
-            return jobs.get_job(tx, job.id), told
+            return jobs.get_job(tx, job.id), done, told
 
-        done, told = await self._parts.write(end, job_id=job.id, tries=UNTIL_CANCELLED)
+        ended, ours, told = await self._parts.write(end, job_id=job.id, tries=UNTIL_CANCELLED)
         answer.journalled = True
         if told:
             self._parts.news.set()
-        await self._ended(done)
+        self._note_answer(answer)
+        await self._ended(ended, ours=ours)
 
         self._watch_margin(answer)
+
+    def _note_answer(self, answer: Answer) -> None:
+        if answer.lease is not None:
+            account = answer.lease.account
+            self._parts.notes.answered(
+                self._calls.trail, account.name, account.group, answer.cost_micros
+            )
 
     def _watch_margin(self, answer: Answer) -> None:
         if answer.lease is None:
@@ -408,22 +422,27 @@ class Run:
         transfer_id = self._parts.new_id("tr")
         job = self._job
 
-        def end(tx: Transaction) -> Job | None:
+        def end(tx: Transaction) -> tuple[Job | None, bool]:
             if self._answer is not None:
                 note_unless_journalled(tx, job.id, self._answer)
-            ending.release(tx, job, failure, transfer_id=transfer_id)
-            return jobs.get_job(tx, job.id)
+            ours = ending.release(tx, job, failure, transfer_id=transfer_id)
+            return jobs.get_job(tx, job.id), ours
 
-        done = await self._parts.write(end, job_id=job.id, tries=UNTIL_CANCELLED)
+        ended, ours = await self._parts.write(end, job_id=job.id, tries=UNTIL_CANCELLED)
         self._parts.news.set()
-        await self._ended(done)
+        if self._answer is not None:
+            self._note_answer(self._answer)
+        await self._ended(ended, ours=ours)
 
     async def fail_internally(self) -> None:
         """End the job after a fault of our own, so that no hold is left over."""
         with contextlib.suppress(Lost):
             await self._release(failures.internal())
 
-    async def _ended(self, job: Job | None) -> None:
+    async def _ended(self, job: Job | None, *, ours: bool) -> None:
         if job is None or not job.state.terminal:
             raise Lost
+        if ours:
+            self._calls.trail.mark("settled")
+            self._parts.notes.ended(job, self._calls.trail)
         self._watch.ended(job)

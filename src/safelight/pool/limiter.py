@@ -68,6 +68,10 @@ class Limiter:
         """What the group may send now; None: no limit is known."""
         return self.meters[IMAGES].per_minute
 
+    def sent(self, now: float) -> int:
+        """Return how many images this process has sent for in the last minute."""
+        return self.meters[IMAGES].used(now)
+
     def own_per_minute(self, now: float) -> float | None:
         """Return what this process may expect to send of it; others may use the same group."""
         rate = self.images_per_minute

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from functools import partial
 
 from safelight import vendor_batches
-from safelight.config import VendorBatchesConfig
+from safelight.config_batches import VendorBatchesConfig
 from safelight.db import Transaction
 from safelight.engine import Engine, Work
 from safelight.errors import Unavailable

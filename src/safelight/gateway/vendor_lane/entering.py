@@ -14,7 +14,7 @@ import msgspec
 
 from safelight import vendor_batches
 from safelight.batches import BatchRow
-from safelight.config import VendorBatchesConfig
+from safelight.config_batches import VendorBatchesConfig
 from safelight.db import Transaction
 from safelight.errors import UnknownModel
 from safelight.gateway.parts import Parts

@@ -174,21 +174,25 @@ class Fetching:
             return None
         transfer_id, error = self._parts.new_id("tr"), line.error
 
-        def end(tx: Transaction) -> tuple[Job | None, Job | None]:
+        def end(tx: Transaction) -> tuple[Job | None, bool]:
+            """Return the job if it waits again or has ended, and whether that was here."""
             vendor_batches.hold(tx, batch, visit)
             if error is not None and is_final(error):
-                refuse(tx, item, error, transfer_id=transfer_id)
-                return None, jobs.get_job(tx, item.job_id)
+                ours = refuse(tx, item, error, transfer_id=transfer_id)
+                return jobs.get_job(tx, item.job_id), ours
             # What the vendor has answered it will not answer again: nothing more comes of it.
             sold = False if error is None else bool(error.sold)
-            back = give_back(tx, item, error, sold=sold, transfer_id=transfer_id)
-            return back, None if back is not None else jobs.get_job(tx, item.job_id)
+            left = give_back(tx, item, error, sold=sold, transfer_id=transfer_id)
+            return (left, True) if left is not None else (jobs.get_job(tx, item.job_id), False)
 
-        back, ended = await self._parts.db.write(end)
+        job, here = await self._parts.db.write(end)
         self._parts.news.set()
-        if ended is not None and ended.state.terminal:
-            self._gateway.ended_elsewhere(ended)
-        return back
+        if job is None or not job.state.terminal:
+            return job if here else None
+        if here:
+            self._parts.notes.ended(job)
+        self._gateway.ended_elsewhere(job)
+        return None
 
     def _end_late(
         self, tx: Transaction, batch: VendorBatch, visit: str, item: Item, line: BatchLine

@@ -60,8 +60,13 @@ class Leaving:
                 return returned
             names = [self._parts.new_id("tr") for _ in page]
             work = partial(self._page, batch, visit, page, names, sold)
-            returned += await self._parts.db.write(work)
+            left = await self._parts.db.write(work)
             self._parts.news.set()
+            for job in left:
+                if job.state.terminal:
+                    self._parts.notes.ended(job)
+                else:
+                    returned.append(job)
 
     async def never_made(self, batch: VendorBatch, visit: str) -> None:
         """Note that the vendor has made no picture for any line that it was given up for.
@@ -108,7 +113,9 @@ def give_back(
     sold: bool | None,
     transfer_id: str,
 ) -> Job | None:
-    """Let one job wait in the queue again; return it, or None where it ended instead.
+    """Let one job wait in the queue again, or end it if its customer has cancelled it.
+
+    Returns it as it stands then, or None where it had ended before.
 
     Args:
         tx: a transaction that may write.
@@ -127,6 +134,7 @@ def give_back(
         return jobs.get_job(tx, item.job_id)
     if job.cancel_requested_at is not None:
         ending.cancel(tx, job, transfer_id=transfer_id)
+        return jobs.get_job(tx, item.job_id)
     return None
 
 

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from safelight import batches, vendor_batches
 from safelight.batches import BatchStatus, lines
 from safelight.batches.lines import LineState
-from safelight.config import VendorBatchesConfig
+from safelight.config_batches import VendorBatchesConfig
 from safelight.db import Transaction
 from safelight.errors import FaultClass, Unavailable, UpstreamError
 from safelight.gateway import Gateway

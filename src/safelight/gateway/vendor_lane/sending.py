@@ -65,8 +65,10 @@ class Sending:
             if not page:
                 return
             names = [self._parts.new_id("tr") for _ in page]
-            await self._parts.db.write(partial(self._begin, batch, visit, page, names))
+            ended = await self._parts.db.write(partial(self._begin, batch, visit, page, names))
             self._parts.news.set()
+            for job in ended:
+                self._parts.notes.ended(job)
 
     def _begin(
         self,
@@ -75,8 +77,9 @@ class Sending:
         page: Sequence[Item],
         names: Sequence[str],
         tx: Transaction,
-    ) -> None:
+    ) -> list[Job]:
         vendor_batches.hold(tx, batch, visit)
+        ended = []
         for item, name in zip(page, names, strict=True):
             job = jobs.get_job(tx, item.job_id)
             begun = job is not None and attempts.begin(
@@ -85,7 +88,10 @@ class Sending:
             if job is not None and begun:
                 items.send(tx, job, batch.id)
             else:
-                give_back(tx, item, None, sold=False, transfer_id=name)
+                left = give_back(tx, item, None, sold=False, transfer_id=name)
+                if left is not None and left.state.terminal:
+                    ended.append(left)
+        return ended
 
     async def send_file(
         self, api: VendorBatches, account: Account, batch: VendorBatch, visit: str
