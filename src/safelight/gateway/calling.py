@@ -22,7 +22,7 @@ from safelight.gateway.parts import UNTIL_CANCELLED, Parts
 from safelight.gateway.turns import Turns
 from safelight.pool import Lease
 from safelight.pool.limiter import IMAGES, INPUT_IMAGES, REQUESTS
-from safelight.types import Job, Operation, Received, Stage, UpstreamCall
+from safelight.types import Account, Job, Micros, Operation, Received, Stage, UpstreamCall
 
 log = logging.getLogger("safelight.gateway")
 
@@ -105,8 +105,7 @@ class Calls:
         k = self._made  # a name; those of attempts that did not leave are left out
         pending, sent = True, False
         try:
-            partials = job.request.partial_images if self._on_partial else 0
-            call = await call_of(parts, job, partials=partials)
+            call = await self._call()
             await self._begin(lease, k)
             sent = True
             self.trail.mark("queued")
@@ -117,9 +116,7 @@ class Calls:
                 deadline=deadline,
                 on_partial=self._on_partial if call.partial_images else None,
             )
-            cost = costs.vendor_cost_micros(account, received.usage)
-            if cost is not None:
-                parts.notes.metrics.vendor_cost.add(account.name, by=cost)
+            cost = self._cost(account, received)
             pending = False
             parts.pool.release(lease, None, cost_micros=cost, limits=received.limits)
             answer = Answer(received, job.epoch, k, lease, cost, journalled=False)
@@ -148,6 +145,16 @@ class Calls:
                 parts.pool.drop(lease, sent=sent)
             self._turns.look_again()
         return answer
+
+    async def _call(self) -> UpstreamCall:
+        partials = self._job.request.partial_images if self._on_partial else 0
+        return await call_of(self._parts, self._job, partials=partials)
+
+    def _cost(self, account: Account, received: Received) -> Micros | None:
+        cost = costs.vendor_cost_micros(account, received.usage)
+        if cost is not None:
+            self._parts.notes.metrics.vendor_cost.add(account.name, by=cost)
+        return cost
 
     async def journal(self, answer: Answer, stage: Stage = Stage.RECEIVED) -> None:
         """Journal that an answer has come, and how far it is."""

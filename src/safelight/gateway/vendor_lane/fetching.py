@@ -119,6 +119,8 @@ class Fetching:
         assert item.epoch is not None
         assert item.k is not None
         cost = costs.vendor_cost_micros(account, came.usage, batch=True)
+        if cost is not None:
+            self._parts.notes.metrics.vendor_cost.add(account.name, by=cost)
         if item.state is ItemState.LATE and not await self._waits(item.job_id):
             answer = Answer(came, item.epoch, item.k, cost_micros=cost)
             await self._parts.db.write(lambda tx: self._waste(tx, batch, visit, item, answer))
