@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from safelight.db import Row, Transaction
-from safelight.types import Micros
+from safelight.types import LANE_GROUP, Micros
 
 FRESH_MS = 60_000
 """A process that has said nothing of an account for this long does not run any more."""
@@ -22,9 +22,10 @@ FRESH_MS = 60_000
 STATES = ("ready", "returning", "cooling", "ejected", "down", "exhausted", "refused", "paused")
 """What the pool says of an account, from best to worst."""
 
-_NOBODYS_FAULT = ("client", "local", "lost", "superseded")
+_NOBODYS_FAULT = ("client", "local", "lost", "superseded", "returned")
 """Outcomes that say nothing of the account: callers' mistakes, calls that never left, a process of
-ours that died, a second attempt that was quicker."""
+ours that died, a second attempt that was quicker, a line that came back from a vendor
+batch undone."""
 
 
 @dataclass(kw_only=True)
@@ -42,7 +43,7 @@ class Tally:
     delivered: int = 0
     """Their picture is the one that the customer got and paid."""
     faults: Counter[str] = field(default_factory=Counter)
-    """The other ends, by fault class, `lost` or `superseded`."""
+    """The other ends, by fault class, `lost`, `superseded` or `returned`."""
     waste_sold: int = 0
     """Sold by the upstream and given to nobody."""
     waste_unknown: int = 0
@@ -219,7 +220,7 @@ def read(tx: Transaction, *, since_s: float | None) -> AccountBook:
     tallies: dict[tuple[str, str], Tally] = {}
     groups = {}
     for row in _counted(tx, since_ms):
-        groups[row["account"]] = row["limiter_group"]
+        groups[row["account"]] = row["limiter_group"].removesuffix(LANE_GROUP)
         _count(tallies.setdefault((row["account"], row["channel"]), Tally()), row)
     for row in _undecided(tx, since_ms):
         _reopen(tallies[row["account"], row["channel"]], row)
@@ -237,7 +238,8 @@ def read(tx: Transaction, *, since_s: float | None) -> AccountBook:
 # a second, 0.1 s below 20 s, 0.5 s beyond; a million attempts become a few thousand rows.
 _TOOK = "(ended_at - sent_at)"
 _STEP = (
-    f"CASE WHEN outcome <> 'ok' THEN NULL WHEN {_TOOK} < 1000 THEN {_TOOK} / 10 * 10 "
+    "CASE WHEN outcome <> 'ok' OR vendor_batch_id IS NOT NULL THEN NULL "
+    f"WHEN {_TOOK} < 1000 THEN {_TOOK} / 10 * 10 "
     f"WHEN {_TOOK} < 20000 THEN {_TOOK} / 100 * 100 ELSE {_TOOK} / 500 * 500 END"
 )
 _KEYS = "account, limiter_group, channel, outcome, sold, settled"
@@ -276,7 +278,8 @@ def _count(tally: Tally, row: Row) -> None:
         return
     if row["outcome"] == "ok":
         tally.answered += attempts
-        tally.milliseconds[row["took"]] += attempts
+        if row["took"] is not None:  # a vendor's Batch API may take a day
+            tally.milliseconds[row["took"]] += attempts
     else:
         tally.faults[row["outcome"]] += attempts
     if row["settled"]:

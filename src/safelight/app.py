@@ -55,6 +55,7 @@ from safelight.gateway.retention import Retention
 from safelight.gateway.spooling import SpoolFolder
 from safelight.gateway.tenancy import agree_on_store
 from safelight.gateway.upkeep import SHARE_S, SHOW_S, Upkeep
+from safelight.gateway.vendor_lane import VendorLane
 from safelight.gateway.verification import Verification
 from safelight.gateway.verification.auditor import Auditor
 from safelight.guarded import GuardedClient, Rules
@@ -78,6 +79,7 @@ from safelight.storage.measured import MeasuredStore
 from safelight.storage.opening import open_at as open_store_at
 from safelight.types import Account
 from safelight.upstreams import Upstream, load_upstream
+from safelight.upstreams.batches import checked_accounts
 
 __all__ = [
     "App",
@@ -114,7 +116,7 @@ class App:
             name: self.make_upstream(name)
             for name in sorted({account.upstream for account in config.accounts})
         }
-        accounts = tuple(self.upstreams[one.upstream].check(one) for one in config.accounts)
+        accounts = checked_accounts(config.accounts, self.upstreams)
         self.store_url = where_pictures_are(data, os.environ, configured=config.storage.url)
         self.owner = f"{os.getpid()}-{rng.getrandbits(48):012x}"
         self.keyring = Keyring.load_or_create(data)
@@ -149,8 +151,8 @@ class App:
         self.gateway.remind = self.queueing.remind
         self.handlers["jobs"] = self.queueing.run
         self.filing = Filing(self.parts, config.files)
-        self.batching = self._make_batching()
-        self.handlers["batches"] = self.batching.feed
+        self.batching = self._make_batching(accounts)
+        self.handlers |= {"batches": self.batching.feed, "vendor_batches": self.vendor_lane.visit}
         links = Links(self.keyring, clock, max_ttl_s=config.longest_link_s)
         self.notifying = self._make_notifying(links)
         self.handlers["webhooks"] = self.notifying.deliver
@@ -238,7 +240,11 @@ class App:
             config=self.config.webhooks,
         )
 
-    def _make_batching(self) -> Batching:
+    def _make_batching(self, accounts: tuple[Account, ...]) -> Batching:
+        bounds = self.config.vendor_batches
+        self.vendor_lane = VendorLane(
+            self.parts, self.gateway, self.engine, self.owner, accounts, bounds
+        )
         return Batching(
             self.parts,
             engine=self.engine,
@@ -248,6 +254,7 @@ class App:
             forms=BatchForms(lambda: self.services),
             filing=self.filing,
             config=self.config.batches,
+            lane=self.vendor_lane,
             folder=self.uploads,
         )
 
@@ -345,6 +352,7 @@ class App:
         background.run("look after queues", self.engine.look, pause_s=LOOK_S)
         background.run("sweep queue", self.queueing.sweep, pause_s=SWEEP_S, at_once=True)
         background.run("sweep batches", self.batching.sweep, pause_s=SWEEP_S, at_once=True)
+        background.run("vendor batches", self.vendor_lane.sweep, pause_s=SWEEP_S, at_once=True)
         background.run("expire files", self.filing.sweep, pause_s=SWEEP_S, at_once=True)
         background.run("tell webhooks", self.notifying.watch, pause_s=COALESCE_S, at_once=True)
         background.run("take over", self._look, pause_s=LOOK_S)
@@ -406,8 +414,3 @@ class App:
         # Last: from here on others take over what is left, so nothing here may still be at work.
         self.processes.leave()
         return left
-
-
-def _longest_link(config: Config) -> int:
-    """Return the longest life of any channel's links, seconds; no valid link ends later."""
-    return max((channel.link_ttl_s for channel in config.channels.values()), default=1)

@@ -18,7 +18,13 @@ import msgspec
 
 from safelight import money, sizes
 from safelight.config_accounts import AccountConfig, keys_in_clear, load_accounts
-from safelight.config_batches import BatchesConfig, FilesConfig, load_batches
+from safelight.config_batches import (
+    BatchesConfig,
+    FilesConfig,
+    VendorBatchesConfig,
+    load_batches,
+    without_batch_api,
+)
 from safelight.config_file import (
     Bytes,
     ConfigFile,
@@ -205,6 +211,10 @@ class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Flat price per image; or None and `prices`."""
     batch_price_micros: Price | None = None
     """Flat price per image of a batch; None: what it costs elsewhere."""
+    vendor_batches: Literal["off", "asked", "always"] = "off"
+    """Which batches go to a vendor's own Batch API: none, those that ask, all that have time."""
+    vendor_batch_price_micros: Price | None = None
+    """Flat price per image of such a batch; None: what other batches cost."""
     prices: dict[str, dict[str, Price]] = {}
     """Price per image by quality, then by size tier (1K, 2K, 4K)."""
     retries: bool = True
@@ -232,6 +242,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     channels: dict[str, ChannelConfig]
     files: FilesConfig = FilesConfig()
     batches: BatchesConfig = BatchesConfig()
+    vendor_batches: VendorBatchesConfig = VendorBatchesConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
     queue: QueueConfig = QueueConfig()
     retention: RetentionConfig = RetentionConfig()
@@ -256,6 +267,7 @@ SECTIONS: tuple[str, ...] = (
     "pool",
     "files",
     "batches",
+    "vendor_batches",
     *WATCH_SECTIONS,
     "accounts",
     "channels",
@@ -299,11 +311,16 @@ def load_config(path: Path | None, data_dir: Path, *, environ: Mapping[str, str]
         pool=_load_pool(file),
         files=_section(file, FilesConfig, "files"),
         batches=load_batches(file),
+        vendor_batches=_section(file, VendorBatchesConfig, "vendor_batches"),
         watch=load_watch(file, environ, public_url=server.public_url),
         accounts=accounts,
         channels=live,
         path=path,
-        warnings=(*_unserved(live, accounts), *keys_in_clear(accounts)),
+        warnings=(
+            *_unserved(live, accounts),
+            *without_batch_api({n: c.vendor_batches for n, c in live.items()}, accounts),
+            *keys_in_clear(accounts),
+        ),
     )
 
 
@@ -472,6 +489,7 @@ __all__ = [
     "RetentionConfig",
     "ServerConfig",
     "StorageConfig",
+    "VendorBatchesConfig",
     "WebhooksConfig",
     "load_config",
 ]

@@ -53,6 +53,9 @@ class SizeList(msgspec.Struct, frozen=True, kw_only=True):
 class QuoteView(msgspec.Struct, frozen=True, kw_only=True):
     """POST /v1/quote: prices per picture and in total; the plan in words and in pixels.
 
+    `batch_price_micros`: a picture of a batch, `vendor_batch_price_micros`: of one that goes to the
+    vendor's own Batch API; null where none does.
+
     The last fields say how fast many such orders would be filled now; null is not bounded, or not
     known. `images_per_minute` may begin, `burst` of them at once, no more than a minute's in
     `window_s`; `at_once` may be in the making; `generation_s` is the median; `waiting` come first.
@@ -69,6 +72,8 @@ class QuoteView(msgspec.Struct, frozen=True, kw_only=True):
     price: str
     total_micros: int
     total: str
+    batch_price_micros: int
+    vendor_batch_price_micros: int | None
     serves: bool
     images_per_minute: float | None
     burst: int | None
@@ -147,6 +152,8 @@ async def quote(exchange: Exchange) -> None:
             price=micros_to_dollars(found.price_micros),
             total_micros=found.total_micros,
             total=micros_to_dollars(found.total_micros),
+            batch_price_micros=services.channels.quote(request, batch=True).price_micros,
+            vendor_batch_price_micros=services.channels.vendor_batch_price(request),
             **msgspec.structs.asdict(outlook),
         )
     )

@@ -40,6 +40,7 @@ from safelight.cli import (
     sizes,
     statement,
     storage,
+    vendor_batches,
     verify,
     webhooks,
     worker,
@@ -94,6 +95,7 @@ def build() -> typer.Typer:
     program.command(rich_help_panel=running)(worker.worker)
     program.command(rich_help_panel=running)(demo.demo)
     program.command(rich_help_panel=running)(accounts.accounts)
+    program.command(rich_help_panel=running)(vendor_batches.vendor_batches)
     program.command(rich_help_panel=running)(doctor.doctor)
     program.command(rich_help_panel=running)(migrate.migrate)
     program.command(rich_help_panel=running)(backup.backup)

@@ -45,6 +45,8 @@ COPIED = (
     Table("file", ("id",)),
     Table("batch", ("id",)),
     Table("batch_line", ("batch_id", "line")),
+    Table("vendor_batch", ("id",)),
+    Table("vendor_item", ("job_id",)),
     Table("webhook", ("id",)),
     Table("webhook_secret", ("customer_id",)),
     Table("webhook_order", ("request_id",)),
