@@ -1,4 +1,4 @@
-"""Whether the command tesseract is on this machine, with the languages that the gate `text` asks of it.
+"""Whether the command tesseract is on this machine, with the languages that gates ask of it.
 
 Owns the mark of the tests that need it.
 """

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from gates.phrases import cases, phrases
-from gates.tesseract_here import needs_tesseract
 from gates.scoring import scored
+from gates.tesseract_here import needs_tesseract
 from safelight.client.gates import CLAIMED
 from safelight.client.gates.reading import reader_of
 from safelight.client.gates.scripts import BY_COMMAND

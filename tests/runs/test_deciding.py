@@ -121,9 +121,7 @@ async def test_an_item_whose_order_is_under_way_is_refused(
         await accept(out, "a", by="Ada")
 
 
-def test_the_commands_say_what_they_did(
-    house: House, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_commands_say_what_they_did(house: House, capsys: pytest.CaptureFixture[str]) -> None:
     """By the picture's file; with --json the facts; who decides is the user unless named."""
     (house.folder / "rows.csv").write_text("prompt,out\na lamp,lamp\n")
     words = ["run", "rows.csv", "--size", "1024x1024", "--gate", "size=9x9", "--rerolls", "0"]

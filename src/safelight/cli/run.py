@@ -1,15 +1,15 @@
 """`safelight run`: many pictures, from a plan file or by a recipe.
 
 Owns how the two are told apart, and how a recipe's own options and those of every run become one
-command. The first word is a recipe's name, `accept` or `reject`, else a file. Recipes are found by entry points of the
-group `safelight.recipes`; none is loaded before it is named. What a run does is
+command. The first word is a recipe's name, `accept` or `reject`, else a file. Recipes are found by
+entry points of the group `safelight.recipes`; none is loaded before it is named. What a run does is
 `safelight.client.runs`'.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import fields
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -27,7 +27,7 @@ from safelight.cli.run_options import RunOptions
 GROUP = "safelight.recipes"
 FILE = "FILE"
 """The name that the command for plan files has among the recipes."""
-OWN = {"accept": run_decide.accept, "reject": run_decide.reject}
+OWN: Mapping[str, Callable[..., None]] = {"accept": run_decide.accept, "reject": run_decide.reject}
 """Commands about runs that are there already; no recipe can have these names."""
 ARGUMENTS = "safelight.run.arguments"
 """Where the words of the command line are kept, for the command that goes on."""

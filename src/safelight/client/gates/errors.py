@@ -22,7 +22,7 @@ class UnreadableScript(BadGate):
     """
 
     def __init__(self, text: str, what: str, remedy: str = "") -> None:
-        reads = "it reads Latin, Chinese and Japanese, and with tesseract Korean and Devanagari"
+        reads = "it reads Latin, Chinese and Japanese, and Korean with tesseract"
         super().__init__(
             f"the text gate cannot vouch for {text!r}: {reads}, but not {what}; "
             f"{f'{remedy}, or ' if remedy else ''}"

@@ -50,7 +50,7 @@ LOOKS = (Look(640, 0.0), Look(400, 0.35), Look(960, 0.35), Look(1280, 0.0))
 """In this order, until one of them reads the wanted text, or two of them the same other text."""
 
 STRIPS = (48, 40, 64, 32)
-"""Heights, in pixels, at which tesseract gets the lines of each look: it errs differently at each."""
+"""Heights, in pixels, at which tesseract gets the lines of each look: it errs differently."""
 
 
 class Reads(Protocol):
@@ -129,7 +129,8 @@ def _read_by(
     from safelight.client.gates.models import line  # noqa: PLC0415  (loaded by now)
     from safelight.client.gates.strips import strip  # noqa: PLC0415  (as above)
 
-    read = [(command.read(strip(crop, height)), box) for box, crop in zip(*models.cut(*cut))]
+    found = zip(*models.cut(*cut), strict=True)
+    read = [(command.read(strip(crop, height)), box) for box, crop in found]
     return [line(text, 1.0, box) for text, box in read if text]
 
 

@@ -1,7 +1,8 @@
 """Which scripts a text is written in, and which of them the gate `text` vouches for.
 
-Owns the claim, and which reader has which script. The claim follows from a measurement (`tests/gates/test_reading_campaign.py`, table in
-`docs/gates.md`): precision and recall of 0.98 or better; by the command, 0.99 and 0.98.
+Owns the claim, and which reader has which script. The claim follows from a measurement
+(`tests/gates/test_reading_campaign.py`, table in `docs/gates.md`): precision and recall of 0.98 or
+better; by the command, 0.99 and 0.98.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ BY_MODELS = frozenset({"Latin", "Chinese", "Japanese"})
 """Read by the models that rapidocr brings; all three may stand in one text. Chinese characters are
 those of China, Taiwan and Japan."""
 
-BY_COMMAND = {"Korean": "kor", "Devanagari": "hin"}
+BY_COMMAND = {"Korean": "kor"}
 """Read by the operator's own command `tesseract`, by the language file that it needs; one of these
 in a text, and Latin beside it."""
 

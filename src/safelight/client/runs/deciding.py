@@ -256,6 +256,4 @@ def _decided(
 ) -> Decided:
     path = folder.path / picture.path
     at = picture.by_at if picture.by else None
-    return Decided(
-        found.item_id, found.out, picture.number, path, picture.by, at, changed, carried
-    )
+    return Decided(found.item_id, found.out, picture.number, path, picture.by, at, changed, carried)
