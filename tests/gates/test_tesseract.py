@@ -41,7 +41,7 @@ def test_without_the_command_the_refusal_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UnreadableScript, match="not installed; install it .*tesseract-ocr-kor"):
+    with pytest.raises(UnreadableScript, match=r"not installed; install it .*tesseract-ocr-kor"):
         Text(["신제품"])
 
 

@@ -100,7 +100,7 @@ def _runs() -> None:
 
 def _command(name: str) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    made = _from_file if name == FILE else OWN.get(name) or _by_recipe(name)
+    made: Callable[..., None] = _from_file if name == FILE else OWN.get(name) or _by_recipe(name)
     app.command(name=name)(made)
     return get_command(app)
 

@@ -86,7 +86,7 @@ class Text:
     def _compared(
         self, reads: Reads, texts: tuple[str, ...], picture: Path
     ) -> tuple[dict[str, Match], list[Line], int]:
-        """Return the best match of each text, the best look's lines, and how many looks there were."""
+        """Return the best match of each text, its best look's lines, and how many there were."""
         best: dict[str, Match] = {}
         before: set[tuple[str, Symbols]] = set()
         lines: list[Line] = []
