@@ -26,7 +26,7 @@ help: ## show this list
 demo: $(RUNTIME) ## start a gateway, order one poster with the openai SDK, show the bill
 	@$(BIN)/safelight demo
 
-test: lint ## all checks: lint, types, import rules, tests
+test: lint $(VENV)/.chromium ## all checks: lint, types, import rules, tests
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not campaign" \
 		-o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 
@@ -88,6 +88,13 @@ $(RUNTIME): requirements.txt pyproject.toml | $(VENV)/.created
 $(DEVELOPMENT): requirements-dev.txt pyproject.toml | $(VENV)/.created
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The console's tests drive the system's Chromium. Who may install it gets it; for others they skip.
+$(VENV)/.chromium: | $(VENV)/.created
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 \
+		|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y -q chromium >/dev/null 2>&1; } \
+		|| echo "No Chromium here, so the console's tests are skipped; install it with: apt-get install chromium"
 	@touch $@
 
 # pip-tools gets an environment of its own: it is no dependency of safelight.

@@ -19,7 +19,7 @@ from safelight.types import Micros
 FRESH_MS = 60_000
 """A process that has said nothing of an account for this long does not run any more."""
 
-STATES = ("ready", "returning", "cooling", "ejected", "down", "exhausted", "refused")
+STATES = ("ready", "returning", "cooling", "ejected", "down", "exhausted", "refused", "paused")
 """What the pool says of an account, from best to worst."""
 
 _NOBODYS_FAULT = ("client", "local", "lost", "superseded")
@@ -148,6 +148,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     until: int | None
     in_flight: int
+    score: float | None = None
+    """How the pool finds it beside the others, 1 to 0; the worst of what its processes say."""
+    fail_share: float | None = None
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -258,7 +261,8 @@ def _undecided(tx: Transaction, since_ms: int | None) -> list[Row]:
         "SELECT a.account, a.channel, COUNT(*) AS attempts, COUNT(a.vendor_cost_micros) AS costed, "
         "COALESCE(SUM(a.vendor_cost_micros), 0) AS cost "
         "FROM attempt a WHERE a.job_id IN "
-        "(SELECT id FROM job WHERE state IN ('queued', 'in_progress')) "
+        # The bound says nothing; with it the index of the open jobs is what SQLite takes.
+        "(SELECT id FROM job WHERE state IN ('queued', 'in_progress') AND created_at >= 0) "
         f"AND a.outcome = 'ok' AND a.settled = 0 {window}GROUP BY a.account, a.channel",
         {"since": since_ms},
     )
@@ -301,7 +305,7 @@ def _reopen(tally: Tally, row: Row) -> None:
 
 def _standings(tx: Transaction) -> dict[str, Standing]:
     rows = tx.all(
-        "SELECT account, state, reason, until, in_flight FROM account_state "
+        "SELECT account, state, reason, until, in_flight, score, fail_share FROM account_state "
         "WHERE updated_at >= :fresh ORDER BY account, owner",
         {"fresh": tx.now_ms - FRESH_MS},
     )
@@ -318,6 +322,10 @@ def _standing(said: list[Row]) -> Standing:
         reason=worst["reason"],
         until=worst["until"],
         in_flight=sum(row["in_flight"] for row in said),
+        score=min((row["score"] for row in said if row["score"] is not None), default=None),
+        fail_share=max(
+            (row["fail_share"] for row in said if row["fail_share"] is not None), default=None
+        ),
     )
 
 

@@ -17,6 +17,7 @@ from collections.abc import Collection
 import msgspec
 
 from safelight import allocator, backups
+from safelight.administration import Administration
 from safelight.api import make_asgi
 from safelight.api.batch_forms import BatchForms
 from safelight.api.batches import BatchMessages
@@ -135,8 +136,7 @@ class App:
             blobs=config.billing.verify_blobs,
         )
         self.uploads = self.processes.files.own_folder(data / "uploads")
-        self.handlers: dict[Queue, Handler] = {}
-        """Who works on the rows of which queue; filled before the start."""
+        self.handlers: dict[Queue, Handler] = {}  # who works on which; filled before the start
         self.engine = self.make_engine()
         self.gateway = self._make_gateway()
         self.queueing = Queueing(
@@ -151,12 +151,20 @@ class App:
         self.filing = Filing(self.parts, config.files)
         self.batching = self._make_batching()
         self.handlers["batches"] = self.batching.feed
-        links = Links(self.keyring, clock, max_ttl_s=_longest_link(config))
+        links = Links(self.keyring, clock, max_ttl_s=config.longest_link_s)
         self.notifying = self._make_notifying(links)
         self.handlers["webhooks"] = self.notifying.deliver
         self.persisting = Persisting(self.parts, self.engine)
         self.handlers["storage"] = self.persisting.run
         self.observing = Observing(config, self.parts, self.gateway, links, owner=self.owner)
+        self.administration = Administration(
+            self.parts,
+            self.gateway,
+            retention=self.retention,
+            auditor=self.auditor,
+            config=config,
+            pepper=self.keyring.pepper(),
+        )
         self.services = self._make_services(links)
         self.asgi = make_asgi(self.services)
         self._recovery = Recovery(self.gateway, self.parts, self.processes)
@@ -213,6 +221,7 @@ class App:
             sending=SendingRoom(config.server.max_sending_bytes),
             metrics=self.metrics,
             scrapes=self.observing.scrapes,
+            administration=self.administration,
         )
 
     def _make_notifying(self, links: Links) -> Notifying:
@@ -352,8 +361,7 @@ class App:
         if origin is None or origin.reconciled:
             return
         await release_open_jobs(self.parts, until_ms=origin.restored_at)
-        done = msgspec.structs.replace(origin, reconciled=True)
-        backups.write_origin(self.config.data_dir, done)
+        backups.write_origin(self.config.data_dir, msgspec.structs.replace(origin, reconciled=True))
 
     async def _look(self) -> None:
         # Who drains must not begin what it will not finish: another process will.
@@ -368,6 +376,7 @@ class App:
     async def drain(self, seconds: float) -> int:
         """Begin nothing more, and give running jobs `seconds`; return how many are left."""
         self.gateway.accepting = False
+        await self.administration.stop()
         _, left = await asyncio.gather(self.engine.pause(), self.gateway.drain(seconds))
         return left
 

@@ -47,6 +47,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Processes of `safelight serve` that share the port; 0: one for each core."""
     public_url: str = ""
     """Origin for links in answers, e.g. https://images.example.com; empty: from the Host header."""
+    trusted_proxies: tuple[Text, ...] = ()
+    """Networks (CIDR) of proxies whose X-Forwarded-For tells where a sign-in comes from."""
     max_request_bytes: Bytes = 64 * 1024 * 1024
     max_file_bytes: Bytes = 25 * 1024 * 1024
     max_json_bytes: Bytes = 1024 * 1024
@@ -237,6 +239,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     path: Path | None = None
     warnings: tuple[str, ...] = ()
 
+    @property
+    def longest_link_s(self) -> int:
+        """The longest life of any channel's links, seconds; no valid link ends later."""
+        return max((channel.link_ttl_s for channel in self.channels.values()), default=1)
+
 
 SECTIONS: tuple[str, ...] = (
     "server",
@@ -313,6 +320,7 @@ def _load_server(file: ConfigFile) -> ServerConfig:
     if server.max_buffered_bytes < server.max_request_bytes:
         problem = f"may not be below max_request_bytes ({server.max_request_bytes})"
         raise file.error(("server", "max_buffered_bytes"), problem)
+    _check_networks(file, server.trusted_proxies, ("server", "trusted_proxies"))
     if not server.public_url:
         return server
     public_url = file.http_url(server.public_url, ("server", "public_url"))
@@ -333,13 +341,17 @@ def _load_billing(file: ConfigFile) -> BillingConfig:
 
 def _load_webhooks(file: ConfigFile) -> WebhooksConfig:
     webhooks = _section(file, WebhooksConfig, "webhooks")
-    for at, text in enumerate(webhooks.allow_networks):
+    _check_networks(file, webhooks.allow_networks, ("webhooks", "allow_networks"))
+    return webhooks
+
+
+def _check_networks(file: ConfigFile, texts: tuple[str, ...], path: tuple[str, ...]) -> None:
+    for at, text in enumerate(texts):
         try:
             ip_network(text)
         except ValueError:
             problem = 'expected a network such as "10.20.0.0/16" or "127.0.0.1/32"'
-            raise file.error(("webhooks", "allow_networks", at), problem) from None
-    return webhooks
+            raise file.error((*path, at), problem) from None
 
 
 def _load_pool(file: ConfigFile) -> PoolConfig:

@@ -69,6 +69,16 @@ def delete(tx: Transaction, customer_id: str, image_id: str, reason: Reason) -> 
     return str(row["digest"]) if gone else None
 
 
+def count(tx: Transaction, customer_id: str) -> int:
+    """Return how many pictures of a customer are there."""
+    row = tx.one(
+        "SELECT COUNT(*) AS images FROM image WHERE customer_id = :customer AND deleted_at IS NULL",
+        {"customer": customer_id},
+    )
+    assert row is not None
+    return int(row["images"])
+
+
 def was_deleted(tx: Transaction, customer_id: str, image_id: str) -> bool:
     """Return whether a customer had a picture that is gone."""
     row = tx.one(

@@ -53,10 +53,11 @@ FIELDS = (
     "rule",
     "value",
     "threshold",
+    "address",
 )
 """Extra fields that a line may carry; whatever else a record holds stays out."""
 
-_SECRETS = re.compile(r"\b(sl_live_|sk-|sess-|org-|Bearer )[A-Za-z0-9_\-]{6,}")
+_SECRETS = re.compile(r"\b(sl_live_|sl_admin_|sk-|sess-|org-|Bearer )[A-Za-z0-9_\-]{6,}")
 
 
 def redact(text: str) -> str:

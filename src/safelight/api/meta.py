@@ -12,7 +12,7 @@ from safelight.api.callers import authenticate
 from safelight.api.exchange import Exchange
 from safelight.api.images import STAND_IN
 from safelight.api.wire import QuoteBody, image_request, parse_fields, present
-from safelight.channels import SizeEntry
+from safelight.channels import Channels, SizeEntry
 from safelight.errors import Unavailable
 from safelight.money import micros_to_dollars
 from safelight.types import Operation
@@ -99,8 +99,13 @@ def _model(exchange: Exchange, name: str) -> ModelView:
 async def sizes(exchange: Exchange) -> None:
     """Answer GET /v1/sizes: of one channel with `?model=`, else of all."""
     await authenticate(exchange)
-    channels = exchange.services.channels
-    asked = exchange.query().get("model")
+    await exchange.respond_json(
+        size_list(exchange.services.channels, exchange.query().get("model"))
+    )
+
+
+def size_list(channels: Channels, asked: str | None) -> SizeList:
+    """Return the sizes of a channel, or with None of all; raises UnknownModel."""
     if asked is not None:
         channels.get(asked, status=404)
     names = channels.ids() if asked is None else (asked,)
@@ -108,7 +113,7 @@ async def sizes(exchange: Exchange) -> None:
         ChannelSizes(model=name, sizes=channels.sizes(name), allowed=channels.allowed_sizes(name))
         for name in names
     ]
-    await exchange.respond_json(SizeList(data=listed))
+    return SizeList(data=listed)
 
 
 async def quote(exchange: Exchange) -> None:

@@ -22,7 +22,7 @@ from safelight.errors import DeadlineExceeded, ShuttingDown, Unavailable
 from safelight.gateway import joining
 from safelight.gateway.acceptance import Acceptance
 from safelight.gateway.calling import Answer
-from safelight.gateway.cancelling import Cancelling
+from safelight.gateway.cancelling import Cancelling, Noted
 from safelight.gateway.draining import Draining
 from safelight.gateway.following import Following
 from safelight.gateway.forecast import Forecast
@@ -228,18 +228,18 @@ class Gateway(Reading):
             raise ShuttingDown
         return await self._acceptance.accept(request, caller, queued)
 
-    async def cancel(self, customer_id: str, job_id: str) -> Job:
+    async def cancel(self, customer_id: str, job_id: str, *, noted: Noted | None = None) -> Job:
         """Cancel a customer's job, and return it as it is then.
 
         One for which no call is under way ends at once and costs nothing. A call that is out cannot
         be called back: no further attempt is made, and if its picture comes it is delivered and
-        charged. A job that has ended stays as it is.
+        charged. A job that has ended stays as it is. `noted` notes it in the same transaction.
 
         Raises:
             NotFound: no such job, or another customer's.
             Unavailable: the database is away; nothing was changed.
         """
-        return await self.cancelling.cancel(customer_id, job_id)
+        return await self.cancelling.cancel(customer_id, job_id, noted=noted)
 
     def _stop_buying(self, job_id: str) -> None:
         if job_id in self._runs:
