@@ -25,7 +25,9 @@ CALLERS = {
     "guarded.py": "addresses of strangers",
     "upstreams/http_transport.py": "the operator's vendors",
     "upstreams/openai_request.py": "bodies for the transport",
+    "upstreams/openai_batches.py": "bodies for the transport",
     "upstreams/uploading.py": "bodies for the transport",
+    "gateway/probing.py": "the operator's own public address",
     "storage/bucket.py": "the operator's buckets",
     "cli/http.py": "the gateway that its user names",
 }
@@ -238,4 +240,4 @@ def test_only_the_guarded_client_takes_addresses_of_the_database() -> None:
         for path in source.rglob("*.py")
         if "safelight.guarded.GuardedClient" in _imported(path)
     ]
-    assert sorted(users) == ["app.py", "gateway/notifying.py"]
+    assert sorted(users) == ["app.py", "gateway/alert_messages.py", "gateway/notifying.py"]
