@@ -26,7 +26,7 @@ ENDLESS = "/admin/v1/events"
 """Left out as well: a stream that goes on for minutes."""
 WHOSE = {
     "customer": ("--exclude-path-regex", OPERATORS),
-    # A wrong key is slowed there (429), which the check of keys cannot know; the access matrix does.
+    # A wrong key is slowed there (429), which the check of keys cannot know: the access matrix.
     "operator": ("--include-path-regex", OPERATORS, "--exclude-checks", "ignored_auth"),
 }
 
