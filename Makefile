@@ -9,6 +9,8 @@ LITELLM := $(VENV)/litellm
 LITELLM_VERSION := 1.106.2
 PORTKEY := $(VENV)/portkey
 PORTKEY_VERSION := 1.15.2
+ATHERIS_VERSION := 3.0.0
+FUZZ_SECONDS ?= 600
 
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
@@ -18,7 +20,7 @@ PIP_COMPILE := $(TOOLS)/bin/pip-compile -q --allow-unsafe --generate-hashes --st
 	--extra build --extra proof --extra demo --extra mcp --extra recipes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve lint docs bench bench-pool campaign format clean requirements
+.PHONY: help demo test serve lint docs bench bench-pool campaign fuzz format clean requirements
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +59,13 @@ bench-pool: $(RUNTIME) $(LITELLM)/.installed-$(LITELLM_VERSION) ## play bad days
 
 campaign: $(DEVELOPMENT) ## the long runs: every SDK version, kills, faults
 	$(BIN)/python -m pytest -q -s -m campaign
+
+# Without atheris, which has no wheel for every Python, the parsers get mutated seeds.
+fuzz: $(DEVELOPMENT) ## fuzz every parser of strangers' bytes, FUZZ_SECONDS (600) each
+	-@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris==$(ATHERIS_VERSION)'
+	@for target in json multipart image reply stream; do \
+		PYTHONPATH=tests $(BIN)/python -m hostile.fuzzing $$target --seconds $(FUZZ_SECONDS) || exit 1; \
+	done
 
 format: $(DEVELOPMENT) ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix

@@ -180,7 +180,7 @@ class App:
             # Spreads load and guards nothing.
             pool=Pool(accounts, clock, random.Random(rng.getrandbits(64)), config.pool),  # noqa: S311
             storage=self.store,
-            pixels=PixelWorker(),
+            pixels=self.make_pixels(),
             channels=self.channels,
             upstreams=self.upstreams,
             spool=SpoolFolder(config.data_dir / "spool", self.processes.files),
@@ -301,6 +301,10 @@ class App:
             cache_bytes=storage.cache_bytes,
             patience=Patience(request_s=storage.request_timeout_s, total_s=storage.patience_s),
         )
+
+    def make_pixels(self) -> PixelWorker:
+        """Make the workers on pictures."""
+        return PixelWorker()
 
     def make_upstream(self, name: str) -> Upstream:
         """Make the adapter of that name.

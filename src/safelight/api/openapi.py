@@ -297,7 +297,8 @@ def _describe(operation: _Operation) -> dict[str, Any]:
     if operation.public:
         found["security"] = []
     if operation.body is not None:
-        found["requestBody"] = {"required": True, "content": _body_content(operation.body)}
+        needed = operation.body is not RotateBody  # all of it has defaults
+        found["requestBody"] = {"required": needed, "content": _body_content(operation.body)}
     return found
 
 

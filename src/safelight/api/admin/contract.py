@@ -181,6 +181,8 @@ def _describe(one: AdminOperation, role: str | None, error: dict[str, Any]) -> d
             },
         },
     }
+    if role is None:
+        described["security"] = []
     names = re.findall(r"\{(\w+)\}", one.path)
     params = [_param(name, "path") for name in names] + [_param(name) for name in one.query]
     if params:

@@ -28,10 +28,10 @@ _BODY_MAX = 4096
 
 
 class AdminKeyBody(msgspec.Struct, kw_only=True):
-    """POST /admin/v1/admin-keys."""
+    """POST /admin/v1/admin-keys; without a role it is an operator's."""
 
     name: Annotated[str, Meta(min_length=1, max_length=100)]
-    role: Role = Role.OPERATOR
+    role: Role | None = None
 
 
 class AdminKeyView(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +158,8 @@ async def create_admin_key(exchange: Exchange) -> None:
         raise InvalidValue(
             "'name' is a name without blanks around it or unprintable characters.", param="name"
         )
-    key, made = await _customers(exchange, caller).create_admin_key(body.name, body.role)
+    role = body.role or Role.OPERATOR
+    key, made = await _customers(exchange, caller).create_admin_key(body.name, role)
     view = msgspec.structs.replace(_key_view(made), key=key)
     await exchange.respond_json(view, status=201, headers=no_store())
 
