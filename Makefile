@@ -9,6 +9,8 @@ LITELLM := $(VENV)/litellm
 LITELLM_VERSION := 1.106.2
 PORTKEY := $(VENV)/portkey
 PORTKEY_VERSION := 1.15.2
+ATHERIS_VERSION := 3.0.0
+FUZZ_SECONDS ?= 600
 
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
@@ -18,7 +20,7 @@ PIP_COMPILE := $(TOOLS)/bin/pip-compile -q --allow-unsafe --generate-hashes --st
 	--extra build --extra proof --extra demo --extra mcp --extra recipes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve lint docs bench bench-pool campaign wheel sbom audit format clean requirements
+.PHONY: help demo test serve lint docs bench bench-pool campaign fuzz wheel sbom audit format clean requirements
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -26,7 +28,7 @@ help: ## show this list
 demo: $(RUNTIME) ## start a gateway, order one poster with the openai SDK, show the bill
 	@$(BIN)/safelight demo
 
-test: lint ## all checks: lint, types, import rules, tests
+test: lint $(VENV)/.chromium ## all checks: lint, types, import rules, tests
 	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not campaign" \
 		-o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 
@@ -74,6 +76,13 @@ audit: $(TOOLS)/.audit ## ask a vulnerability service about the pins, and bandit
 	@$(TOOLS)/bin/pip-audit --require-hashes --disable-pip -r requirements.txt || { \
 		echo "pip-audit found something, or reached no service: nothing is said about the pins"; exit 1; }
 
+# Without atheris, which has no wheel for every Python, the parsers get mutated seeds.
+fuzz: $(DEVELOPMENT) ## fuzz every parser of strangers' bytes, FUZZ_SECONDS (600) each
+	-@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'atheris==$(ATHERIS_VERSION)'
+	@for target in json multipart image reply stream; do \
+		PYTHONPATH=tests $(BIN)/python -m hostile.fuzzing $$target --seconds $(FUZZ_SECONDS) || exit 1; \
+	done
+
 format: $(DEVELOPMENT) ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -104,6 +113,13 @@ $(RUNTIME): requirements.txt pyproject.toml | $(VENV)/.created
 $(DEVELOPMENT): requirements-dev.txt pyproject.toml | $(VENV)/.created
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The console's tests drive the system's Chromium. Who may install it gets it; for others they skip.
+$(VENV)/.chromium: | $(VENV)/.created
+	@command -v chromium chromium-browser google-chrome >/dev/null 2>&1 \
+		|| { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y -q chromium >/dev/null 2>&1; } \
+		|| echo "No Chromium here, so the console's tests are skipped; install it with: apt-get install chromium"
 	@touch $@
 
 # pip-tools gets an environment of its own: it is no dependency of safelight.

@@ -193,7 +193,8 @@ class AttemptBooks:
         }
         await self.write(
             lambda tx: tx.execute(
-                "INSERT INTO account_state VALUES "
+                "INSERT INTO account_state "
+                "(account, owner, state, reason, until, in_flight, updated_at) VALUES "
                 "(:account, :owner, :state, :reason, :until, :in_flight, :now)",
                 {**values, "now": tx.now_ms},
             )

@@ -140,7 +140,7 @@ def test_client_commands_speak_http_only() -> None:
     local |= {"key_limits", "verify", "doctor"}
     local |= {"receipt", "export", "reconcile"}
     local |= {"backup", "bench_growth", "bench_money", "migrate"}
-    local |= {"storage", "images", "refund"}
+    local |= {"storage", "images", "refund", "admin", "vendor_batches"}
     shared = {"safelight", "safelight.clock", "safelight.money", "safelight.types"}
     shared |= {"safelight.months"}
     found = [

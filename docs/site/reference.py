@@ -33,6 +33,7 @@ _SECTIONS: dict[str, type[msgspec.Struct]] = {
     "pool": config.PoolConfig,
     "files": config_batches.FilesConfig,
     "batches": config_batches.BatchesConfig,
+    "vendor_batches": config_batches.VendorBatchesConfig,
     "accounts": config_accounts.AccountConfig,
     "channels": config.ChannelConfig,
 }

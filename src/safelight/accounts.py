@@ -14,17 +14,18 @@ from dataclasses import dataclass, field
 import msgspec
 
 from safelight.db import Row, Transaction
-from safelight.types import Micros
+from safelight.types import LANE_GROUP, Micros
 
 FRESH_MS = 60_000
 """A process that has said nothing of an account for this long does not run any more."""
 
-STATES = ("ready", "returning", "cooling", "ejected", "down", "exhausted", "refused")
+STATES = ("ready", "returning", "cooling", "ejected", "down", "exhausted", "refused", "paused")
 """What the pool says of an account, from best to worst."""
 
-_NOBODYS_FAULT = ("client", "local", "lost", "superseded")
+_NOBODYS_FAULT = ("client", "local", "lost", "superseded", "returned")
 """Outcomes that say nothing of the account: callers' mistakes, calls that never left, a process of
-ours that died, a second attempt that was quicker."""
+ours that died, a second attempt that was quicker, a line that came back from a vendor
+batch undone."""
 
 
 @dataclass(kw_only=True)
@@ -42,7 +43,7 @@ class Tally:
     delivered: int = 0
     """Their picture is the one that the customer got and paid."""
     faults: Counter[str] = field(default_factory=Counter)
-    """The other ends, by fault class, `lost` or `superseded`."""
+    """The other ends, by fault class, `lost`, `superseded` or `returned`."""
     waste_sold: int = 0
     """Sold by the upstream and given to nobody."""
     waste_unknown: int = 0
@@ -148,6 +149,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     until: int | None
     in_flight: int
+    score: float | None = None
+    """How the pool finds it beside the others, 1 to 0; the worst of what its processes say."""
+    fail_share: float | None = None
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,7 +220,7 @@ def read(tx: Transaction, *, since_s: float | None) -> AccountBook:
     tallies: dict[tuple[str, str], Tally] = {}
     groups = {}
     for row in _counted(tx, since_ms):
-        groups[row["account"]] = row["limiter_group"]
+        groups[row["account"]] = row["limiter_group"].removesuffix(LANE_GROUP)
         _count(tallies.setdefault((row["account"], row["channel"]), Tally()), row)
     for row in _undecided(tx, since_ms):
         _reopen(tallies[row["account"], row["channel"]], row)
@@ -234,7 +238,8 @@ def read(tx: Transaction, *, since_s: float | None) -> AccountBook:
 # a second, 0.1 s below 20 s, 0.5 s beyond; a million attempts become a few thousand rows.
 _TOOK = "(ended_at - sent_at)"
 _STEP = (
-    f"CASE WHEN outcome <> 'ok' THEN NULL WHEN {_TOOK} < 1000 THEN {_TOOK} / 10 * 10 "
+    "CASE WHEN outcome <> 'ok' OR vendor_batch_id IS NOT NULL THEN NULL "
+    f"WHEN {_TOOK} < 1000 THEN {_TOOK} / 10 * 10 "
     f"WHEN {_TOOK} < 20000 THEN {_TOOK} / 100 * 100 ELSE {_TOOK} / 500 * 500 END"
 )
 _KEYS = "account, limiter_group, channel, outcome, sold, settled"
@@ -258,7 +263,8 @@ def _undecided(tx: Transaction, since_ms: int | None) -> list[Row]:
         "SELECT a.account, a.channel, COUNT(*) AS attempts, COUNT(a.vendor_cost_micros) AS costed, "
         "COALESCE(SUM(a.vendor_cost_micros), 0) AS cost "
         "FROM attempt a WHERE a.job_id IN "
-        "(SELECT id FROM job WHERE state IN ('queued', 'in_progress')) "
+        # The bound says nothing; with it the index of the open jobs is what SQLite takes.
+        "(SELECT id FROM job WHERE state IN ('queued', 'in_progress') AND created_at >= 0) "
         f"AND a.outcome = 'ok' AND a.settled = 0 {window}GROUP BY a.account, a.channel",
         {"since": since_ms},
     )
@@ -272,7 +278,8 @@ def _count(tally: Tally, row: Row) -> None:
         return
     if row["outcome"] == "ok":
         tally.answered += attempts
-        tally.milliseconds[row["took"]] += attempts
+        if row["took"] is not None:  # a vendor's Batch API may take a day
+            tally.milliseconds[row["took"]] += attempts
     else:
         tally.faults[row["outcome"]] += attempts
     if row["settled"]:
@@ -301,7 +308,7 @@ def _reopen(tally: Tally, row: Row) -> None:
 
 def _standings(tx: Transaction) -> dict[str, Standing]:
     rows = tx.all(
-        "SELECT account, state, reason, until, in_flight FROM account_state "
+        "SELECT account, state, reason, until, in_flight, score, fail_share FROM account_state "
         "WHERE updated_at >= :fresh ORDER BY account, owner",
         {"fresh": tx.now_ms - FRESH_MS},
     )
@@ -318,6 +325,10 @@ def _standing(said: list[Row]) -> Standing:
         reason=worst["reason"],
         until=worst["until"],
         in_flight=sum(row["in_flight"] for row in said),
+        score=min((row["score"] for row in said if row["score"] is not None), default=None),
+        fail_share=max(
+            (row["fail_share"] for row in said if row["fail_share"] is not None), default=None
+        ),
     )
 
 

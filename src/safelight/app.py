@@ -17,6 +17,7 @@ from collections.abc import Collection
 import msgspec
 
 from safelight import allocator, backups
+from safelight.administration import Administration
 from safelight.api import make_asgi
 from safelight.api.batch_forms import BatchForms
 from safelight.api.batches import BatchMessages
@@ -54,6 +55,7 @@ from safelight.gateway.retention import Retention
 from safelight.gateway.spooling import SpoolFolder
 from safelight.gateway.tenancy import agree_on_store
 from safelight.gateway.upkeep import SHARE_S, SHOW_S, Upkeep
+from safelight.gateway.vendor_lane import VendorLane
 from safelight.gateway.verification import Verification
 from safelight.gateway.verification.auditor import Auditor
 from safelight.guarded import GuardedClient, Rules
@@ -77,6 +79,7 @@ from safelight.storage.measured import MeasuredStore
 from safelight.storage.opening import open_at as open_store_at
 from safelight.types import Account
 from safelight.upstreams import Upstream, load_upstream
+from safelight.upstreams.batches import checked_accounts
 
 __all__ = [
     "App",
@@ -113,7 +116,7 @@ class App:
             name: self.make_upstream(name)
             for name in sorted({account.upstream for account in config.accounts})
         }
-        accounts = tuple(self.upstreams[one.upstream].check(one) for one in config.accounts)
+        accounts = checked_accounts(config.accounts, self.upstreams)
         self.store_url = where_pictures_are(data, os.environ, configured=config.storage.url)
         self.owner = f"{os.getpid()}-{rng.getrandbits(48):012x}"
         self.keyring = Keyring.load_or_create(data)
@@ -135,8 +138,7 @@ class App:
             blobs=config.billing.verify_blobs,
         )
         self.uploads = self.processes.files.own_folder(data / "uploads")
-        self.handlers: dict[Queue, Handler] = {}
-        """Who works on the rows of which queue; filled before the start."""
+        self.handlers: dict[Queue, Handler] = {}  # who works on which; filled before the start
         self.engine = self.make_engine()
         self.gateway = self._make_gateway()
         self.queueing = Queueing(
@@ -149,14 +151,22 @@ class App:
         self.gateway.remind = self.queueing.remind
         self.handlers["jobs"] = self.queueing.run
         self.filing = Filing(self.parts, config.files)
-        self.batching = self._make_batching()
-        self.handlers["batches"] = self.batching.feed
-        links = Links(self.keyring, clock, max_ttl_s=_longest_link(config))
+        self.batching = self._make_batching(accounts)
+        self.handlers |= {"batches": self.batching.feed, "vendor_batches": self.vendor_lane.visit}
+        links = Links(self.keyring, clock, max_ttl_s=config.longest_link_s)
         self.notifying = self._make_notifying(links)
         self.handlers["webhooks"] = self.notifying.deliver
         self.persisting = Persisting(self.parts, self.engine)
         self.handlers["storage"] = self.persisting.run
         self.observing = Observing(config, self.parts, self.gateway, links, owner=self.owner)
+        self.administration = Administration(
+            self.parts,
+            self.gateway,
+            retention=self.retention,
+            auditor=self.auditor,
+            config=config,
+            pepper=self.keyring.pepper(),
+        )
         self.services = self._make_services(links)
         self.asgi = make_asgi(self.services)
         self._recovery = Recovery(self.gateway, self.parts, self.processes)
@@ -170,7 +180,7 @@ class App:
             # Spreads load and guards nothing.
             pool=Pool(accounts, clock, random.Random(rng.getrandbits(64)), config.pool),  # noqa: S311
             storage=self.store,
-            pixels=PixelWorker(),
+            pixels=self.make_pixels(),
             channels=self.channels,
             upstreams=self.upstreams,
             spool=SpoolFolder(config.data_dir / "spool", self.processes.files),
@@ -213,6 +223,7 @@ class App:
             sending=SendingRoom(config.server.max_sending_bytes),
             metrics=self.metrics,
             scrapes=self.observing.scrapes,
+            administration=self.administration,
         )
 
     def _make_notifying(self, links: Links) -> Notifying:
@@ -229,7 +240,11 @@ class App:
             config=self.config.webhooks,
         )
 
-    def _make_batching(self) -> Batching:
+    def _make_batching(self, accounts: tuple[Account, ...]) -> Batching:
+        bounds = self.config.vendor_batches
+        self.vendor_lane = VendorLane(
+            self.parts, self.gateway, self.engine, self.owner, accounts, bounds
+        )
         return Batching(
             self.parts,
             engine=self.engine,
@@ -239,6 +254,7 @@ class App:
             forms=BatchForms(lambda: self.services),
             filing=self.filing,
             config=self.config.batches,
+            lane=self.vendor_lane,
             folder=self.uploads,
         )
 
@@ -286,6 +302,10 @@ class App:
             patience=Patience(request_s=storage.request_timeout_s, total_s=storage.patience_s),
         )
 
+    def make_pixels(self) -> PixelWorker:
+        """Make the workers on pictures."""
+        return PixelWorker()
+
     def make_upstream(self, name: str) -> Upstream:
         """Make the adapter of that name.
 
@@ -332,6 +352,7 @@ class App:
         background.run("look after queues", self.engine.look, pause_s=LOOK_S)
         background.run("sweep queue", self.queueing.sweep, pause_s=SWEEP_S, at_once=True)
         background.run("sweep batches", self.batching.sweep, pause_s=SWEEP_S, at_once=True)
+        background.run("vendor batches", self.vendor_lane.sweep, pause_s=SWEEP_S, at_once=True)
         background.run("expire files", self.filing.sweep, pause_s=SWEEP_S, at_once=True)
         background.run("tell webhooks", self.notifying.watch, pause_s=COALESCE_S, at_once=True)
         background.run("take over", self._look, pause_s=LOOK_S)
@@ -352,8 +373,7 @@ class App:
         if origin is None or origin.reconciled:
             return
         await release_open_jobs(self.parts, until_ms=origin.restored_at)
-        done = msgspec.structs.replace(origin, reconciled=True)
-        backups.write_origin(self.config.data_dir, done)
+        backups.write_origin(self.config.data_dir, msgspec.structs.replace(origin, reconciled=True))
 
     async def _look(self) -> None:
         # Who drains must not begin what it will not finish: another process will.
@@ -368,6 +388,7 @@ class App:
     async def drain(self, seconds: float) -> int:
         """Begin nothing more, and give running jobs `seconds`; return how many are left."""
         self.gateway.accepting = False
+        await self.administration.stop()
         _, left = await asyncio.gather(self.engine.pause(), self.gateway.drain(seconds))
         return left
 
@@ -393,8 +414,3 @@ class App:
         # Last: from here on others take over what is left, so nothing here may still be at work.
         self.processes.leave()
         return left
-
-
-def _longest_link(config: Config) -> int:
-    """Return the longest life of any channel's links, seconds; no valid link ends later."""
-    return max((channel.link_ttl_s for channel in config.channels.values()), default=1)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from safelight.db import Row, Transaction
-from safelight.types import Job, Micros, Received
+from safelight.types import LANE_GROUP, Job, Micros, Received
 
 
 def begin(
@@ -242,11 +242,17 @@ def sent_between(
         from_ms: inclusive lower bound of the moment of leaving, milliseconds since 1970.
         to_ms: exclusive upper bound of it.
     """
-    whose = "account = :name" if group is None else "limiter_group = :name"
+    # What went to the vendor's Batch API is counted apart there, and billed to the same group.
+    whose = "account = :name" if group is None else "limiter_group IN (:name, :name_batch)"
     rows = tx.all(
         _READ + f"WHERE {whose} AND sent_at >= :from AND sent_at < :to "
         "ORDER BY sent_at, job_id, epoch, k",
-        {"name": account if group is None else group, "from": from_ms, "to": to_ms},
+        {
+            "name": account if group is None else group,
+            "name_batch": f"{group}{LANE_GROUP}",
+            "from": from_ms,
+            "to": to_ms,
+        },
     )
     return [_attempt(row) for row in rows]
 
@@ -255,7 +261,8 @@ def names(tx: Transaction) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the accounts and the limiter groups that anything has ever left for; it reads all."""
     rows = tx.all("SELECT DISTINCT account, limiter_group FROM attempt")
     accounts = {row["account"] for row in rows}
-    return tuple(sorted(accounts)), tuple(sorted({row["limiter_group"] for row in rows}))
+    groups = {row["limiter_group"].removesuffix(LANE_GROUP) for row in rows}
+    return tuple(sorted(accounts)), tuple(sorted(groups))
 
 
 def _attempt(row: Row) -> Attempt:

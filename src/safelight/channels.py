@@ -174,8 +174,12 @@ class Channels:
         channel = self.get(request.channel)
         return _plan(channel, self.resolve_size(request.channel, request.size))
 
-    def quote(self, request: ImageRequest, *, batch: bool = False) -> Quote:
+    def quote(
+        self, request: ImageRequest, *, batch: bool = False, vendor_batch: bool = False
+    ) -> Quote:
         """Return price and size plan of a checked request; of a batch's at the price of batches.
+
+        With `vendor_batch` at the price of lines that may go to the vendor's own Batch API.
 
         Without `quality`, and with `auto`, the price is that of quality `auto` if the channel has
         one, else that of `high`: the model may choose it. `size` `auto` costs what tier 1K costs.
@@ -188,7 +192,15 @@ class Channels:
         price = _price(channel, request.quality, plan.width, plan.height)
         if batch and channel.batch_price_micros is not None:
             price = channel.batch_price_micros
+        if vendor_batch and channel.vendor_batch_price_micros is not None:
+            price = channel.vendor_batch_price_micros
         return Quote(request.channel, plan, request.n, price, price * request.n)
+
+    def vendor_batch_price(self, request: ImageRequest) -> Micros | None:
+        """Return what one image costs in a batch that goes to the vendor's; None: none may."""
+        if self.get(request.channel).vendor_batches == "off" or request.inputs:
+            return None
+        return self.quote(request, batch=True, vendor_batch=True).price_micros
 
     def sizes(self, name: str) -> list[SizeEntry]:
         """Return the sizes of channel `name` that have a name, with plan and price.

@@ -18,7 +18,13 @@ import msgspec
 
 from safelight import money, sizes
 from safelight.config_accounts import AccountConfig, keys_in_clear, load_accounts
-from safelight.config_batches import BatchesConfig, FilesConfig, load_batches
+from safelight.config_batches import (
+    BatchesConfig,
+    FilesConfig,
+    VendorBatchesConfig,
+    load_batches,
+    without_batch_api,
+)
 from safelight.config_file import (
     Bytes,
     ConfigFile,
@@ -47,6 +53,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Processes of `safelight serve` that share the port; 0: one for each core."""
     public_url: str = ""
     """Origin for links in answers, e.g. https://images.example.com; empty: from the Host header."""
+    trusted_proxies: tuple[Text, ...] = ()
+    """Networks (CIDR) of proxies whose X-Forwarded-For tells where a sign-in comes from."""
     max_request_bytes: Bytes = 64 * 1024 * 1024
     max_file_bytes: Bytes = 25 * 1024 * 1024
     max_json_bytes: Bytes = 1024 * 1024
@@ -205,6 +213,10 @@ class ChannelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Flat price per image; or None and `prices`."""
     batch_price_micros: Price | None = None
     """Flat price per image of a batch; None: what it costs elsewhere."""
+    vendor_batches: Literal["off", "asked", "always"] = "off"
+    """Which batches go to a vendor's own Batch API: none, those that ask, all that have time."""
+    vendor_batch_price_micros: Price | None = None
+    """Flat price per image of such a batch; None: what other batches cost."""
     prices: dict[str, dict[str, Price]] = {}
     """Price per image by quality, then by size tier (1K, 2K, 4K)."""
     retries: bool = True
@@ -232,12 +244,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     channels: dict[str, ChannelConfig]
     files: FilesConfig = FilesConfig()
     batches: BatchesConfig = BatchesConfig()
+    vendor_batches: VendorBatchesConfig = VendorBatchesConfig()
     webhooks: WebhooksConfig = WebhooksConfig()
     queue: QueueConfig = QueueConfig()
     retention: RetentionConfig = RetentionConfig()
     watch: WatchConfig = WatchConfig()
     path: Path | None = None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def longest_link_s(self) -> int:
+        """The longest life of any channel's links, seconds; no valid link ends later."""
+        return max((channel.link_ttl_s for channel in self.channels.values()), default=1)
 
 
 SECTIONS: tuple[str, ...] = (
@@ -251,6 +269,7 @@ SECTIONS: tuple[str, ...] = (
     "pool",
     "files",
     "batches",
+    "vendor_batches",
     *WATCH_SECTIONS,
     "accounts",
     "channels",
@@ -294,11 +313,16 @@ def load_config(path: Path | None, data_dir: Path, *, environ: Mapping[str, str]
         pool=_load_pool(file),
         files=_section(file, FilesConfig, "files"),
         batches=load_batches(file),
+        vendor_batches=_section(file, VendorBatchesConfig, "vendor_batches"),
         watch=load_watch(file, environ, public_url=server.public_url),
         accounts=accounts,
         channels=live,
         path=path,
-        warnings=(*_unserved(live, accounts), *keys_in_clear(accounts)),
+        warnings=(
+            *_unserved(live, accounts),
+            *without_batch_api({n: c.vendor_batches for n, c in live.items()}, accounts),
+            *keys_in_clear(accounts),
+        ),
     )
 
 
@@ -315,6 +339,7 @@ def _load_server(file: ConfigFile) -> ServerConfig:
     if server.max_buffered_bytes < server.max_request_bytes:
         problem = f"may not be below max_request_bytes ({server.max_request_bytes})"
         raise file.error(("server", "max_buffered_bytes"), problem)
+    _check_networks(file, server.trusted_proxies, ("server", "trusted_proxies"))
     if not server.public_url:
         return server
     public_url = file.http_url(server.public_url, ("server", "public_url"))
@@ -335,13 +360,17 @@ def _load_billing(file: ConfigFile) -> BillingConfig:
 
 def _load_webhooks(file: ConfigFile) -> WebhooksConfig:
     webhooks = _section(file, WebhooksConfig, "webhooks")
-    for at, text in enumerate(webhooks.allow_networks):
+    _check_networks(file, webhooks.allow_networks, ("webhooks", "allow_networks"))
+    return webhooks
+
+
+def _check_networks(file: ConfigFile, texts: tuple[str, ...], path: tuple[str, ...]) -> None:
+    for at, text in enumerate(texts):
         try:
             ip_network(text)
         except ValueError:
             problem = 'expected a network such as "10.20.0.0/16" or "127.0.0.1/32"'
-            raise file.error(("webhooks", "allow_networks", at), problem) from None
-    return webhooks
+            raise file.error((*path, at), problem) from None
 
 
 def _load_pool(file: ConfigFile) -> PoolConfig:
@@ -462,6 +491,7 @@ __all__ = [
     "RetentionConfig",
     "ServerConfig",
     "StorageConfig",
+    "VendorBatchesConfig",
     "WebhooksConfig",
     "load_config",
 ]

@@ -51,6 +51,8 @@ class AccountConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     channels: tuple[str, ...] = ()
     """Channels that the account serves; empty: all."""
     edits: bool = True
+    vendor_batches: bool = False
+    """Whether lines of batches may go to the vendor's own Batch API with this credential."""
     connect_timeout_s: Seconds = 5.0
     first_byte_timeout_s: Seconds = 240.0
     idle_timeout_s: Seconds = 20.0
@@ -154,6 +156,7 @@ def _account(
         image_cost_micros=config.image_cost_micros,
         options=config.options,
         edits=config.edits,
+        vendor_batches=config.vendor_batches,
         connect_timeout_s=config.connect_timeout_s,
         first_byte_timeout_s=config.first_byte_timeout_s,
         idle_timeout_s=config.idle_timeout_s,

@@ -1,16 +1,18 @@
-"""What the operator allows customers' files and batches: [files] and [batches].
+"""What the operator allows customers' files and batches: [files], [batches] and [vendor_batches].
 
-Owns the shapes and defaults of both sections; config.py loads them.
+Owns the shapes, defaults and warnings of these sections; config.py loads them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 
 from safelight.config_file import Bytes, ConfigFile, Count, Seconds
+from safelight.types import Account
 
 KEEP_MIN_S, KEEP_MAX_S = 3600, 30 * 86_400
 """How short and how long a file may be kept that has an end (OpenAI Files API, expires_after)."""
@@ -50,6 +52,25 @@ class BatchesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How long output and error files are kept, unless a batch asks for another time."""
 
 
+class VendorBatchesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[vendor_batches]: lines that are sent on to a vendor's own Batch API."""
+
+    live_reserve_s: Seconds = 7200.0
+    """So long before a line's deadline it is to be in the live lane again, if it has no picture."""
+    cancel_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 600.0
+    """Before that: how long a vendor batch that is cancelled may take to give what it has done."""
+    min_room_s: Annotated[float, msgspec.Meta(ge=0, le=7 * 86_400)] = 14_400.0
+    """A batch that would leave the vendor less time than this stays in the live lane."""
+    collect_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 300.0
+    """How long lines are collected for one vendor batch, while their batch still has more."""
+    max_lines: Annotated[int, msgspec.Meta(ge=1, le=50_000)] = 50_000
+    max_bytes: Bytes = 190 * 1024 * 1024
+    """Largest input file of one vendor batch; the vendor takes 200 MB."""
+    poll_min_s: Seconds = 15.0
+    poll_max_s: Seconds = 300.0
+    """A vendor batch is asked for after a tenth of its age, between these two."""
+
+
 def window_s(window: str) -> int | None:
     """Return the seconds of a completion window, or None where it is none."""
     match = _WINDOW.fullmatch(window)
@@ -71,3 +92,19 @@ def load_batches(file: ConfigFile) -> BatchesConfig:
             problem = 'expected hours or minutes, such as "24h" or "90m"'
             raise file.error((*path, "completion_windows", at), problem)
     return batches
+
+
+def without_batch_api(policies: Mapping[str, str], accounts: tuple[Account, ...]) -> list[str]:
+    """Return a warning for each channel that asks for vendors' Batch APIs and has none.
+
+    Args:
+        policies: when lines of a channel go there, by its name.
+        accounts: that may serve them.
+    """
+    may = {name for account in accounts if account.vendor_batches for name in account.channels}
+    return [
+        f"channel {name!r} sends batches to vendors' Batch APIs, but no account that serves it has "
+        "vendor_batches = true: they stay in the live lane"
+        for name, policy in policies.items()
+        if policy != "off" and name not in may
+    ]

@@ -53,6 +53,8 @@ class _Family(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class _PriceTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     as_of: date
     free_upstreams: tuple[str, ...]
+    batch_percent: Annotated[int, msgspec.Meta(ge=0, le=100)]
+    """What the vendors' Batch APIs bill, of these prices."""
     family: tuple[_Family, ...]
 
 
@@ -61,16 +63,21 @@ def prices_as_of() -> date:
     return _table().as_of
 
 
-def vendor_cost_micros(account: Account, usage: Usage | None) -> Micros | None:
+def vendor_cost_micros(
+    account: Account, usage: Usage | None, *, batch: bool = False
+) -> Micros | None:
     """Return what one picture of an account cost its operator, or None where nobody can say.
+
+    With `batch` it came from the vendor's Batch API, which bills a share of the same price.
 
     The account's own `image_cost_micros` comes first; else the tokens at the vendor's prices,
     rounded up to a whole micro-dollar (`usage` as in the OpenAI images API). Input without details
     counts as text, output without details as image. No output is no count at all: some servers
     fill `usage` with zeros.
     """
+    percent = _table().batch_percent if batch else 100
     if account.image_cost_micros is not None:
-        return account.image_cost_micros
+        return -(-account.image_cost_micros * percent // 100)
     if account.upstream in _table().free_upstreams:
         return 0
     rates = _rates(account.model)
@@ -88,7 +95,7 @@ def vendor_cost_micros(account: Account, usage: Usage | None) -> Micros | None:
         + image_out * rates.image_out
         + text_out * (rates.image_out if rates.text_out is None else rates.text_out)
     )
-    return -(-total // _MILLION)
+    return -(-total * percent // (100 * _MILLION))
 
 
 @cache

@@ -1,27 +1,20 @@
 """Customers and their keys: who pays, and how they prove who they are.
 
-Keys look like `sl_live_` + 8 characters of public id + 32 of secret (190 bits) + 6 of checksum,
-base62: a typo or a made-up key is refused without a look at the database, and secret scanners can
-recognise ours. Stored is only HMAC-SHA256(pepper, key); with that much entropy a slow password hash
-would protect nothing more.
+Owns the rows of customers and of their keys, whose text is `key_text`'s: stored is only a peppered
+digest.
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import secrets
-import zlib
+from collections.abc import Collection
 
 import msgspec
 
-from safelight.db import Transaction, UniqueViolation
+from safelight import key_text
+from safelight.db import Row, Transaction, UniqueViolation
 from safelight.errors import AuthenticationFailed
-from safelight.types import BudgetState, Identity, LimitChange
-
-_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_PREFIX = "sl_live_"
-_ID_CHARS, _SECRET_CHARS, _SUM_CHARS = 8, 32, 6
+from safelight.types import Balance, BudgetState, Identity, LimitChange
 
 
 class KeyInfo(msgspec.Struct, frozen=True):
@@ -43,6 +36,20 @@ class KeyInfo(msgspec.Struct, frozen=True):
     budgets: tuple[BudgetState, ...] = ()
     frozen_at: int | None = None
     keep_alive: bool = False
+    customer_id: str = ""
+
+
+class CustomerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer as lists show it. Money in micro-dollars, times in milliseconds since 1970."""
+
+    id: str
+    name: str
+    created_at: int
+    balance: Balance
+    frozen_at: int | None
+    frozen_reason: str | None
+    keys: int
+    """Those in use."""
 
 
 class KeyLimits(msgspec.Struct, frozen=True):
@@ -57,27 +64,18 @@ class NameTaken(Exception):
 
 
 def new_key() -> tuple[str, str]:
-    """Return a fresh key and its public id."""
-    key_id = _random(_ID_CHARS)
-    body = _PREFIX + key_id + _random(_SECRET_CHARS)
-    return body + _checksum(body), key_id
+    """Return a fresh key of a customer and its public id."""
+    return key_text.new_key(key_text.CUSTOMER)
 
 
 def well_formed(key: str) -> bool:
     """Return whether the key's prefix, length and checksum are right."""
-    if len(key) != len(_PREFIX) + _ID_CHARS + _SECRET_CHARS + _SUM_CHARS:
-        return False
-    body, checksum = key[:-_SUM_CHARS], key[-_SUM_CHARS:]
-    return (
-        body.startswith(_PREFIX)
-        and key.isascii()
-        and hmac.compare_digest(checksum, _checksum(body))
-    )
+    return key_text.well_formed(key, key_text.CUSTOMER)
 
 
 def digest(key: str, pepper: bytes) -> bytes:
     """Return what is stored of a key."""
-    return hmac.new(pepper, key.encode(), hashlib.sha256).digest()
+    return key_text.digest(key, pepper)
 
 
 def refused() -> AuthenticationFailed:
@@ -119,6 +117,90 @@ def customer_named(tx: Transaction, name: str) -> str:
     if found is None:
         raise LookupError(f"no customer is named {name!r}")
     return found
+
+
+def name_of(tx: Transaction, customer_id: str) -> str | None:
+    """Return the name of the customer with that id, or None."""
+    row = tx.one("SELECT name FROM customer WHERE id = :id", {"id": customer_id})
+    return None if row is None else str(row["name"])
+
+
+def names_of(tx: Transaction, customer_ids: Collection[str]) -> dict[str, str]:
+    """Return the names of customers by id."""
+    if not customer_ids:
+        return {}
+    ids = {f"id{place}": one for place, one in enumerate(sorted(set(customer_ids)))}
+    rows = tx.all(
+        f"SELECT id, name FROM customer WHERE id IN ({', '.join(':' + name for name in ids)})", ids
+    )
+    return {row["id"]: row["name"] for row in rows}
+
+
+def rename(tx: Transaction, customer_id: str, name: str) -> None:
+    """Give a customer another name; links, keys and books stay as they are.
+
+    Raises:
+        LookupError: no such customer.
+        NameTaken: another customer has the name.
+    """
+    if name_of(tx, customer_id) is None:
+        raise LookupError(f"no customer has the id {customer_id!r}")
+    try:
+        tx.execute(
+            "UPDATE customer SET name = :name WHERE id = :id", {"id": customer_id, "name": name}
+        )
+    except UniqueViolation as error:
+        raise NameTaken(name) from error
+
+
+_INFO = (
+    "SELECT c.id, c.name, c.created_at, b.posted_micros, b.held_micros, b.floor_micros, "
+    "b.frozen_at, b.frozen_reason, (SELECT COUNT(*) FROM api_key k "
+    "WHERE k.customer_id = c.id AND k.revoked_at IS NULL) AS keys "
+    "FROM customer c JOIN balance b ON b.customer_id = c.id WHERE "
+)
+
+
+def get(tx: Transaction, customer_id: str) -> CustomerInfo | None:
+    """Return a customer with its balance, or None."""
+    row = tx.one(_INFO + "c.id = :id", {"id": customer_id})
+    return None if row is None else _info(row)
+
+
+def page(
+    tx: Transaction, *, search: str = "", after: str | None = None, limit: int
+) -> list[CustomerInfo]:
+    """Return customers by name, of those whose name holds `search` in any case of ASCII letters.
+
+    Raises:
+        LookupError: `after` is no customer's id.
+    """
+    escaped = search.lower().replace("!", "!!").replace("%", "!%").replace("_", "!_")
+    conditions, values = ["LOWER(c.name) LIKE :like ESCAPE '!'"], {"like": f"%{escaped}%"}
+    if after is not None:
+        seen = name_of(tx, after)
+        if seen is None:
+            raise LookupError(after)
+        conditions.append("c.name > :after")
+        values["after"] = seen
+    rows = tx.all(
+        f"{_INFO}{' AND '.join(conditions)} ORDER BY c.name LIMIT :limit",
+        {**values, "limit": limit},
+    )
+    return [_info(row) for row in rows]
+
+
+def _info(row: Row) -> CustomerInfo:
+    posted, held = row["posted_micros"], row["held_micros"]
+    return CustomerInfo(
+        id=row["id"],
+        name=row["name"],
+        created_at=row["created_at"],
+        balance=Balance(posted, held, posted - held, max(0, -row["floor_micros"])),
+        frozen_at=row["frozen_at"],
+        frozen_reason=row["frozen_reason"],
+        keys=row["keys"],
+    )
 
 
 def any_customer(tx: Transaction) -> bool:
@@ -209,18 +291,52 @@ def customer_of_key(tx: Transaction, key_id: str) -> str | None:
     return None if row is None else str(row["customer_id"])
 
 
+_KEYS = (
+    "SELECT k.id, k.customer_id, c.name AS customer, k.name, k.last4, k.created_at, k.revoked_at, "
+    "k.requests_per_minute, k.max_in_flight, k.keep_alive, "
+    "b.posted_micros - b.held_micros AS balance_micros, "
+    "CASE WHEN b.floor_micros < 0 THEN -b.floor_micros ELSE 0 END AS credit_line_micros, "
+    "b.frozen_at FROM api_key k "
+    "JOIN customer c ON c.id = k.customer_id JOIN balance b ON b.customer_id = c.id "
+)
+
+
 def list_keys(tx: Transaction) -> list[KeyInfo]:
     """Return every key, oldest first."""
+    return [_key(row) for row in tx.all(_KEYS + "ORDER BY k.created_at, k.id")]
+
+
+def get_key(tx: Transaction, key_id: str) -> KeyInfo | None:
+    """Return a key, in use or not, or None."""
+    row = tx.one(_KEYS + "WHERE k.id = :id", {"id": key_id})
+    return None if row is None else _key(row)
+
+
+def key_page(
+    tx: Transaction, *, customer_id: str | None = None, after: str | None = None, limit: int
+) -> list[KeyInfo]:
+    """Return keys of a customer, or of all, oldest first.
+
+    Raises:
+        LookupError: `after` is no key's id.
+    """
+    conditions, values = ["k.created_at >= 0"], {"limit": limit, "customer": customer_id}
+    if customer_id is not None:
+        conditions.append("k.customer_id = :customer")
+    if after is not None:
+        seen = tx.one("SELECT created_at FROM api_key WHERE id = :id", {"id": after})
+        if seen is None:
+            raise LookupError(after)
+        conditions.append("(k.created_at, k.id) > (:at, :after)")
+        values |= {"at": seen["created_at"], "after": after}
     rows = tx.all(
-        "SELECT k.id, c.name AS customer, k.name, k.last4, k.created_at, k.revoked_at, "
-        "k.requests_per_minute, k.max_in_flight, k.keep_alive, "
-        "b.posted_micros - b.held_micros AS balance_micros, "
-        "CASE WHEN b.floor_micros < 0 THEN -b.floor_micros ELSE 0 END AS credit_line_micros, "
-        "b.frozen_at FROM api_key k "
-        "JOIN customer c ON c.id = k.customer_id JOIN balance b ON b.customer_id = c.id "
-        "ORDER BY k.created_at, k.id"
+        f"{_KEYS}WHERE {' AND '.join(conditions)} ORDER BY k.created_at, k.id LIMIT :limit", values
     )
-    return [KeyInfo(**{**dict(row), "keep_alive": bool(row["keep_alive"])}) for row in rows]
+    return [_key(row) for row in rows]
+
+
+def _key(row: Row) -> KeyInfo:
+    return KeyInfo(**{**dict(row), "keep_alive": bool(row["keep_alive"])})
 
 
 def raise_link_epoch(tx: Transaction, customer_id: str) -> None:
@@ -228,15 +344,3 @@ def raise_link_epoch(tx: Transaction, customer_id: str) -> None:
     tx.execute(
         "UPDATE customer SET link_epoch = link_epoch + 1 WHERE id = :id", {"id": customer_id}
     )
-
-
-def _random(length: int) -> str:
-    return "".join(secrets.choice(_BASE62) for _ in range(length))
-
-
-def _checksum(body: str) -> str:
-    number, text = zlib.crc32(body.encode()), ""
-    for _ in range(_SUM_CHARS):
-        number, digit = divmod(number, 62)
-        text = _BASE62[digit] + text
-    return text

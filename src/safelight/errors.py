@@ -12,6 +12,7 @@
     |-- InsufficientBalance       402 top up
     |   `-- BudgetExceeded            a budget of the key is used up
     |-- CustomerFrozen            403 the books are being looked into; nothing new is accepted
+    |-- PermissionDenied          403 who calls is known, and may not do this
     |-- NotFound                  404 no such thing for this customer
     |   `-- Gone                  410 it was deleted, or its time is over
     |-- MethodNotAllowed          405 the path exists, the method does not
@@ -164,6 +165,14 @@ class CustomerFrozen(SafelightError):
     status = 403
     type = "permission_error"
     default_code = "customer_frozen"
+
+
+class PermissionDenied(SafelightError):
+    """Who calls is known, and may not do this; `code` says what is missing."""
+
+    status = 403
+    type = "permission_error"
+    default_code = "permission_denied"
 
 
 class NotFound(SafelightError):

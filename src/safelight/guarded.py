@@ -78,6 +78,10 @@ _NAME = re.compile(
     r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?"
 )
 
+NOWHERE = "The address's name leads to no public address."
+"""Said of a name that does not exist and of one that leads inside alike: whoever could tell them
+apart would learn the names that exist in here, one question each."""
+
 
 class Refused(Exception):
     """An address that is not called; `reason` is a sentence for whoever gave it."""
@@ -161,10 +165,11 @@ def _parse(url: str) -> URL:
         raise Refused("The address may hold visible ASCII characters only; escape all others.")
     try:
         parsed = URL(url, encoded=True)
-        port = parsed.port
+        # Each of them is read here: a host that starts as IDNA and is none fails when it is asked.
+        host, port = parsed.host, parsed.port
     except ValueError:
         raise Refused("The address cannot be read.") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host or not port:
+    if parsed.scheme not in ("http", "https") or not host or not port:
         raise Refused("The address must be a whole one, such as https://example.com/hook.")
     if "@" in re.split("[/?#]", url.partition("//")[2], maxsplit=1)[0]:
         raise Refused("The address may hold no user name and no password.")
@@ -261,12 +266,15 @@ async def judged(rules: Rules, find: Resolve, host: str, port: int) -> list[Addr
         # A scope (fe80::1%eth0) belongs to an address that is refused anyway.
         found = [ip_address(text.partition("%")[0]) for text in dict.fromkeys(texts)]
     except (OSError, UnicodeError, ValueError):
-        raise CallFailed("its name cannot be resolved") from None
+        raise CallFailed(NOWHERE) from None
     if not found:
-        raise CallFailed("its name cannot be resolved")
+        raise CallFailed(NOWHERE)
     if not rules.allows_name(host):
-        for address in found:
-            rules.check_address(address)
+        try:
+            for address in found:
+                rules.check_address(address)
+        except Refused:
+            raise Refused(NOWHERE) from None
     return found
 
 

@@ -8,6 +8,8 @@ ever compared: nobody subtracts one machine's time from another's. This module j
 
 from __future__ import annotations
 
+import msgspec
+
 from safelight.db import Transaction
 
 
@@ -45,3 +47,18 @@ def beats_of(tx: Transaction, owner: str) -> int | None:
 def remove(tx: Transaction, owner: str) -> None:
     """Remove a process's row."""
     tx.execute("DELETE FROM process WHERE owner = :owner", {"owner": owner})
+
+
+class ProcessRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A registered process, for people. Times in milliseconds since 1970."""
+
+    owner: str
+    host: str
+    started_at: int
+    beat_at: int
+
+
+def all_processes(tx: Transaction) -> list[ProcessRow]:
+    """Return every registered process, the oldest first."""
+    rows = tx.all("SELECT owner, host, started_at, beat_at FROM process ORDER BY started_at, owner")
+    return [ProcessRow(**dict(row)) for row in rows]

@@ -33,18 +33,18 @@ class JobFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 def page(
     tx: Transaction,
-    customer_id: str,
+    customer_id: str | None,
     chosen: JobFilter,
     *,
     after: str | None,
     newest_first: bool,
     limit: int,
 ) -> list[str]:
-    """Return the ids of a customer's jobs in the order of their acceptance.
+    """Return the ids of a customer's jobs, or of everybody's, in the order of their acceptance.
 
     Args:
         tx: a transaction.
-        customer_id: whose.
+        customer_id: whose; None: everybody's.
         chosen: which of them.
         after: id of the last job already seen, which need not be one of the chosen.
         newest_first: whether to go back in time.
@@ -53,8 +53,10 @@ def page(
     Raises:
         LookupError: the customer has no job `after`.
     """
-    conditions = ["customer_id = :customer"]
+    conditions = ["created_at >= 0"] if customer_id is None else ["customer_id = :customer"]
     values: dict[str, object] = {"customer": customer_id, "limit": limit}
+    # Everybody's are found by state: that is the index which has them in order.
+    states = chosen.states or (tuple(JobState) if customer_id is None else ())
     for condition, name, value in (
         ("channel = :channel", "channel", chosen.channel),
         ("request_id = :request", "request", chosen.request_id),
@@ -75,26 +77,32 @@ def page(
         values |= {"at": seen["created_at"], "seen": after}
     way = "DESC" if newest_first else "ASC"
     order = f"ORDER BY created_at {way}, id {way} LIMIT :limit"
-    if not chosen.states:
+    if not states:
         rows = tx.all(f"SELECT id FROM job WHERE {' AND '.join(conditions)} {order}", values)
         return [row["id"] for row in rows]
     # A page of each state, and of these pages the first: an index has each in its order, but not
     # all of them together, and would read every job of theirs to sort it.
-    conditions.append("state = :state")
-    each = f"SELECT id, created_at FROM job WHERE {' AND '.join(conditions)} {order}"
-    found = [
-        row for state in set(chosen.states) for row in tx.all(each, {**values, "state": str(state)})
-    ]
+    each = f"SELECT id, created_at FROM job WHERE {' AND '.join(conditions)} AND "
+    found = []
+    for state in set(states):
+        # Those of one customer are found by an index with the state in it, everybody's by an index
+        # of one state, which no database takes for a value that it learns later.
+        chosen_state = "state = :state" if customer_id else _STATE_ALONE[state]
+        found += tx.all(f"{each}{chosen_state} {order}", {**values, "state": str(state)})
     found.sort(key=lambda row: (row["created_at"], row["id"]), reverse=newest_first)
     return [row["id"] for row in found[:limit]]
 
 
-def _place(tx: Transaction, customer_id: str, job_id: str) -> Row:
-    row = tx.one(
-        "SELECT created_at FROM job WHERE id = :id AND customer_id = :customer",
-        {"id": job_id, "customer": customer_id},
-    )
-    if row is None:
+_OPEN = "state IN ('queued', 'in_progress')"
+_STATE_ALONE = {
+    state: f"state = '{state}'" if state.terminal else f"state = '{state}' AND {_OPEN}"
+    for state in JobState
+}
+
+
+def _place(tx: Transaction, customer_id: str | None, job_id: str) -> Row:
+    row = tx.one("SELECT created_at, customer_id FROM job WHERE id = :id", {"id": job_id})
+    if row is None or customer_id not in (None, row["customer_id"]):
         raise LookupError(job_id)
     return row
 

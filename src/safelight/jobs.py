@@ -16,6 +16,7 @@ import msgspec
 from safelight import image_rows
 from safelight.db import Row, Transaction
 from safelight.types import (
+    LANE_OWNER,
     BlobRef,
     ImageRecord,
     ImageRequest,
@@ -35,6 +36,9 @@ _JOB_COLUMNS = (
     "FROM job j JOIN customer c ON c.id = j.customer_id LEFT JOIN image i ON i.id = j.image_id "
     "LEFT JOIN persisting p ON p.image_id = i.id "
 )
+
+_LEASED = f"lease_owner IS NOT NULL AND lease_owner <> '{LANE_OWNER}'"
+"""Of jobs that a process runs: in the words of the index, which has no other job in it."""
 
 
 class RequestRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +155,7 @@ def open_jobs_of(tx: Transaction, owners: Collection[str], *, limit: int) -> lis
         _JOB_COLUMNS + "JOIN (SELECT id, created_at, "
         "ROW_NUMBER() OVER (PARTITION BY customer_id ORDER BY created_at, id) AS turn FROM job "
         "WHERE state IN ('queued', 'in_progress') "
-        f"AND lease_owner IN ({', '.join(':' + name for name in names)}) "
+        f"AND {_LEASED} AND lease_owner IN ({', '.join(':' + name for name in names)}) "
         "ORDER BY turn, created_at, id LIMIT :limit) o ON o.id = j.id "
         "ORDER BY o.turn, o.created_at, o.id",
         {**names, "limit": limit},
@@ -194,7 +198,7 @@ def count_open_of_key(tx: Transaction, key_id: str) -> int:
     """Return how many jobs of a key are leased to a process and have not ended."""
     row = tx.one(
         "SELECT COUNT(*) AS jobs FROM job WHERE key_id = :key "
-        "AND state IN ('queued', 'in_progress') AND lease_owner IS NOT NULL",
+        f"AND state IN ('queued', 'in_progress') AND {_LEASED}",
         {"key": key_id},
     )
     return 0 if row is None else int(row["jobs"])
@@ -204,7 +208,7 @@ def oldest_open_of_key(tx: Transaction, key_id: str, *, limit: int) -> tuple[Job
     """Return the jobs of a key that have been open longest, of those that somebody runs."""
     rows = tx.all(
         _JOB_COLUMNS + "WHERE j.key_id = :key AND j.state IN ('queued', 'in_progress') "
-        "AND j.lease_owner IS NOT NULL "
+        f"AND {_LEASED} "
         "ORDER BY j.created_at, j.n LIMIT :limit",
         {"key": key_id, "limit": limit},
     )

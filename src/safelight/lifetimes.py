@@ -110,6 +110,16 @@ def originals_of_deleted(tx: Transaction, digests: Collection[str]) -> list[str]
     return [row["original_digest"] for row in rows]
 
 
+def count(tx: Transaction, customer_id: str) -> int:
+    """Return how many pictures of a customer are there."""
+    row = tx.one(
+        "SELECT COUNT(*) AS images FROM image WHERE customer_id = :customer AND deleted_at IS NULL",
+        {"customer": customer_id},
+    )
+    assert row is not None
+    return int(row["images"])
+
+
 def was_deleted(tx: Transaction, customer_id: str, image_id: str) -> bool:
     """Return whether a customer had a picture that is gone."""
     row = tx.one(

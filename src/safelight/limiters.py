@@ -36,6 +36,8 @@ class AccountStateRow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     until: int | None
     in_flight: int
+    score: float | None = None
+    fail_share: float | None = None
 
 
 def free_at(
@@ -153,8 +155,9 @@ def keep_account_states(tx: Transaction, owner: str, rows: list[AccountStateRow]
     tx.execute("DELETE FROM account_state WHERE owner = :owner", {"owner": owner})
     for row in rows:
         tx.execute(
-            "INSERT INTO account_state (account, owner, state, reason, until, in_flight, "
-            "updated_at) VALUES (:account, :owner, :state, :reason, :until, :in_flight, :now)",
+            "INSERT INTO account_state (account, owner, state, reason, until, in_flight, score, "
+            "fail_share, updated_at) VALUES (:account, :owner, :state, :reason, :until, "
+            ":in_flight, :score, :fail_share, :now)",
             {**msgspec.structs.asdict(row), "now": tx.now_ms},
         )
 

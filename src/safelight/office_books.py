@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from safelight import attempts
+from safelight import attempts, vendor_batches
 from safelight.db import Database, Transaction
 from safelight.gateway.exports import ExportLine, MonthSums, month_lines
 from safelight.gateway.receipts import Receipt, read_receipt
 from safelight.gateway.reconciling import Reconciliation, reach, reconcile
+from safelight.vendor_batches import VendorBatch, items
 from safelight.vendor_usage import VendorUsage
 
+VENDOR_BATCHES_MAX = 100
 Write = Callable[[Iterator[ExportLine], MonthSums], None]
 
 
@@ -44,6 +46,19 @@ class OfficeBooks:
         if found is None:
             raise LookupError(f"no job has the id {job_id!r}")
         return found
+
+    async def vendor_batches(self, *, everything: bool) -> list[tuple[VendorBatch, dict[str, int]]]:
+        """Return vendor batches, newest first, each with how many of its lines are in which state.
+
+        Those that are open; with `everything` the last hundred.
+        """
+
+        def work(tx: Transaction) -> list[tuple[VendorBatch, dict[str, int]]]:
+            found = vendor_batches.listed(tx, open_only=not everything, limit=VENDOR_BATCHES_MAX)
+            counts = items.counts(tx, [one.id for one in found])
+            return [(one, counts[one.id]) for one in found]
+
+        return await self._db.read(work)
 
     async def export(
         self, write: Write, *, customer: str | None, from_s: int, to_s: int

@@ -16,6 +16,7 @@ from safelight.db import Database, Transaction
 from safelight.destinations import Destination
 from safelight.gateway.persisting import check_template, check_variable
 from safelight.gateway.removing import PAGE, remove_page
+from safelight.office_acting import COMMAND, Acting, Actor, Note
 from safelight.storage import BlobStore, address
 
 
@@ -40,17 +41,20 @@ class DestinationState(msgspec.Struct, frozen=True, kw_only=True):
     failed: int
 
 
-class OfficePictures:
+class OfficePictures(Acting):
     """The pictures of one data folder.
 
     Args:
         db: the database.
         store: the pictures.
         clock: measures how long a removal takes.
+        actor: who acts.
     """
 
-    def __init__(self, db: Database, store: BlobStore, clock: Clock) -> None:
-        self._db = db
+    def __init__(
+        self, db: Database, store: BlobStore, clock: Clock, actor: Actor = COMMAND
+    ) -> None:
+        super().__init__(db, actor)
         self._store = store
         self._clock = clock
 
@@ -69,12 +73,16 @@ class OfficePictures:
             removals.want(tx, [*pictures, *originals, *inputs])
             return pictures, inputs
 
-        pictures = removed = 0
-        while True:
+        def first_page(tx: Transaction, note: Note) -> tuple[list[str], list[str]]:
+            customer_id = customers.customer_named(tx, customer)
+            note.before, note.after = f"{lifetimes.count(tx, customer_id)} pictures", "none"
+            return page(tx)
+
+        some, inputs = await self._act("pictures.purge", customer, first_page)
+        pictures, removed = len(some), 0
+        while len(some) == PAGE:
             some, inputs = await self._db.write(page)
             pictures += len(some)
-            if len(some) < PAGE:
-                break
         more = True
         while more:
             mark = f"rm_{secrets.token_hex(12)}"
@@ -106,7 +114,8 @@ class OfficePictures:
         check_variable(credentials_env)
         spelled = str(address.parse(url, named="the destination"))
 
-        def work(tx: Transaction) -> None:
+        def work(tx: Transaction, note: Note) -> None:
+            note.after = spelled
             destinations.put(
                 tx,
                 Destination(
@@ -118,7 +127,7 @@ class OfficePictures:
                 ),
             )
 
-        await self._db.write(work)
+        await self._act("destination.set", customer, work)
         return next(one for one in await self.destinations() if one.customer == customer)
 
     async def remove_destination(self, customer: str) -> bool:
@@ -127,8 +136,10 @@ class OfficePictures:
         Raises:
             LookupError: no such customer.
         """
-        return await self._db.write(
-            lambda tx: destinations.remove(tx, customers.customer_named(tx, customer))
+        return await self._act(
+            "destination.remove",
+            customer,
+            lambda tx, _note: destinations.remove(tx, customers.customer_named(tx, customer)),
         )
 
     async def destinations(self) -> list[DestinationState]:

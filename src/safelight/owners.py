@@ -13,7 +13,10 @@ from itertools import islice
 import msgspec
 
 from safelight.db import Row, Transaction
+from safelight.types import LANE_OWNER
 
+_LEASED = f"lease_owner IS NOT NULL AND lease_owner <> '{LANE_OWNER}'"
+"""In the words of the index, which has no job in it that is with a vendor's Batch API."""
 ASK_MAX = 500
 """Most jobs that one question names."""
 
@@ -40,9 +43,7 @@ _OPEN_JOB = (
 
 def open_jobs(tx: Transaction) -> list[OpenJob]:
     """Return every open job that is leased to a process."""
-    rows = tx.all(
-        _OPEN_JOB + "WHERE state IN ('queued', 'in_progress') AND lease_owner IS NOT NULL"
-    )
+    rows = tx.all(_OPEN_JOB + f"WHERE state IN ('queued', 'in_progress') AND {_LEASED}")
     return [_open_job(row) for row in rows]
 
 
@@ -71,7 +72,7 @@ def of_open_jobs(tx: Transaction) -> set[str]:
     """Return the processes to which open jobs are leased."""
     rows = tx.all(
         "SELECT DISTINCT lease_owner AS owner FROM job "
-        "WHERE state IN ('queued', 'in_progress') AND lease_owner IS NOT NULL"
+        f"WHERE state IN ('queued', 'in_progress') AND {_LEASED}"
     )
     return {row["owner"] for row in rows}
 

@@ -20,4 +20,6 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...]
     accounts: tuple[str, ...]
     recovered_jobs: int
+    operated: bool = True
+    """Whether anybody has an admin key."""
     warnings: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 import uvicorn
 
-from safelight import allocator, customers, listening, redaction, telemetry
+from safelight import admin_keys, allocator, customers, listening, redaction, telemetry
 from safelight.api.health import make_health
 from safelight.api.scrapes import make_scrape_asgi
 from safelight.api.server import BACKLOG, uvicorn_config
@@ -100,13 +100,15 @@ async def _serve(
             listener = _listener(settings, worker)
             scraped = _scrape_listener(config, worker)
             first_key = await _first_customer(app)
+            operated = await app.db.read(admin_keys.any_in_use)
             recovered = await app.start()
         except BaseException:
             await app.stop(0)
             raise
 
     def listening(port: int) -> None:
-        on_ready(_server_info(config, port, first_key=first_key, recovered=recovered))
+        info = _server_info(config, port, first_key=first_key, recovered=recovered)
+        on_ready(msgspec.structs.replace(info, operated=operated))
 
     async with _scrapes_answered(app, scraped):
         await _until_told(app, _Server(settings, listening), listener)

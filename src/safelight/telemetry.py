@@ -60,6 +60,7 @@ FIELDS = (
     "rule",
     "value",
     "threshold",
+    "address",
 )
 """Extra fields that a line may carry; whatever else a record holds stays out."""
 

@@ -220,6 +220,12 @@ class ImageRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     user: str | None = None
 
 
+LANE_OWNER = "vendor-batches"
+"""To whom a job is leased that is with a vendor's Batch API, or collected for it: no process."""
+LANE_GROUP = "/batch"
+"""Behind a limiter group: its attempts by a Batch API, which vendors count apart from calls."""
+
+
 class Quote(msgspec.Struct, frozen=True):
     """What one request would cost and how its pixels are made; `price_micros` is per image."""
 
@@ -248,6 +254,8 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     image_cost_micros: Micros | None = None
     options: dict[str, str | int | float | bool] = {}
     edits: bool = True
+    vendor_batches: bool = False
+    """Whether lines of batches may be sent to the Batch API of its vendor."""
     connect_timeout_s: float = 5.0
     first_byte_timeout_s: float = 240.0
     idle_timeout_s: float = 20.0

@@ -7,6 +7,7 @@ import msgspec
 from api.fake_gateway import FakeGateway
 from safelight.errors import Gone, NotFound
 from safelight.gateway.retention import Original
+from safelight.image_lists import Listed, Page, Wanted
 from safelight.types import ImageRecord
 
 
@@ -23,6 +24,16 @@ class FakeRetention:
         if found.deleted_at is not None:
             raise Gone("This picture was deleted, or its time is over.")
         return found
+
+    async def page(self, wanted: Wanted, *, after: str | None, limit: int) -> Page:
+        found = [
+            Listed(record=one, prompt="", channel="gpt-image-2-vip", price_micros=30_000)
+            for one in self._gateway.images.values()
+            if one.customer_id == wanted.customer_id and one.deleted_at is None
+        ]
+        newest = tuple(reversed(found))[:limit]
+        last_id = newest[-1].record.id if newest else after
+        return Page(found=newest, last_id=last_id, has_more=len(found) > limit)
 
     async def pin(self, customer_id: str, image_id: str) -> ImageRecord:
         return await self._change(customer_id, image_id, pinned=True)

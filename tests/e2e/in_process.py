@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,9 @@ from typing import Any
 from engines import MemoryEngine, Queues
 from safelight.app import App
 from safelight.clock import ManualClock
-from safelight.config import load_config
+from safelight.config import Config, load_config
+from safelight.db import Database
+from safelight.db.postgres import PostgresDatabase
 from safelight.engine import Engine
 from safelight.office import Office
 
@@ -29,7 +31,16 @@ class Answer:
 
 
 class AppInMemory(App):
-    """The application with queues that only this process knows."""
+    """The application with queues that only this process knows, and its books where a test says."""
+
+    def __init__(self, config: Config, clock: ManualClock, *, books: str = "") -> None:
+        self._books = books
+        super().__init__(config, clock)
+
+    def make_database(self) -> Database:
+        if not self._books:
+            return super().make_database()
+        return PostgresDatabase(self._books, self.clock, connections=4, readers=2)
 
     def make_engine(self) -> Engine:
         return MemoryEngine(Queues(), self.owner, self.handlers)
@@ -44,15 +55,26 @@ class InProcess:
         self.key = key
 
     async def ask(
-        self, method: str, target: str, body: Any = None, *, key: str | None = None
+        self,
+        method: str,
+        target: str,
+        body: Any = None,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Send one request; `target` is path and query, `body` becomes JSON."""
+        """Send one request; `target` is path and query, `body` becomes JSON if it is no bytes."""
         path, _, query = target.partition("?")
-        data = b"" if body is None else json.dumps(body).encode()
-        headers = [(b"host", b"gateway.test"), (b"content-length", str(len(data)).encode())]
-        headers.append((b"authorization", f"Bearer {key or self.key}".encode()))
-        if data:
-            headers.append((b"content-type", b"application/json"))
+        data = b"" if body is None else body
+        if not isinstance(data, bytes):
+            data = json.dumps(data).encode()
+        named = {
+            "host": "gateway.test",
+            "content-length": str(len(data)),
+            "authorization": f"Bearer {key or self.key}",
+            **({"content-type": "application/json"} if data else {}),
+            **(headers or {}),
+        }
         scope = {
             "type": "http",
             "asgi": {"version": "3.0"},
@@ -63,7 +85,7 @@ class InProcess:
             "raw_path": path.encode(),
             "query_string": query.encode(),
             "root_path": "",
-            "headers": headers,
+            "headers": [(name.encode(), value.encode()) for name, value in named.items()],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),
         }
@@ -89,14 +111,14 @@ class InProcess:
 
 
 @asynccontextmanager
-async def running(folder: Path, config: str = "") -> AsyncIterator[InProcess]:
+async def running(folder: Path, config: str = "", *, books: str = "") -> AsyncIterator[InProcess]:
     """Start an application over the proof upstream, on a clock that stands still."""
     clock = ManualClock()
     path = folder / "safelight.toml" if config else None
     if path is not None:
         folder.mkdir(parents=True)
         path.write_text(config)
-    app = AppInMemory(load_config(path, folder, environ={}), clock)
+    app = AppInMemory(load_config(path, folder, environ={}), clock, books=books)
     key = await Office(app.db, app.keyring).create_customer_key("team", 10_000_000)
     await app.start()
     try:

@@ -6,17 +6,20 @@ Owns the words and the ways of being wrong; draws nothing.
 from __future__ import annotations
 
 import random
+import unicodedata
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-SCRIPTS = ("Latin", "Chinese", "Japanese", "Korean")
+SCRIPTS = ("Latin", "Chinese", "Japanese", "Korean", "Devanagari", "Bengali")
 
 # Drawn alike in most faces, so that no reader, and no person, can tell which one was meant.
 _ALIKE = (
     *("Il1|i!", "O0oQ", "ー一-—", "へヘ", "べベ", "ぺペ"),
     *("ニ二", "ロ口", "カ力", "エ工", "タ夕", "ト卜", "ハ八"),
 )
+
+_VOWELS = frozenset({"A", "AA", "I", "II", "U", "UU", "E", "AI", "O", "AU"})
 
 KINDS = ("one character", "a character more", "a character less", "a word", "a line or word less")
 
@@ -74,9 +77,12 @@ def _changed(line: str, kind: str, script: str, dice: random.Random) -> str:
     at = dice.choice(places)
     if kind == "a character more":
         return line[:at] + _letter(line[at], script, dice) + line[at:]
+    end = at + 1
     if kind == "one character" or len(places) < 3:
-        return line[:at] + _letter(line[at], script, dice) + line[at + 1 :]
-    return line[:at] + line[at + 1 :]
+        return line[:at] + _letter(line[at], script, dice) + line[end:]
+    while end < len(line) and unicodedata.category(line[end])[0] == "M":
+        end += 1  # a vowel sign goes with its letter: alone it would be no text
+    return line[:at] + line[end:]
 
 
 def _letter(char: str, script: str, dice: random.Random) -> str:
@@ -97,6 +103,8 @@ def _kind(char: str) -> str:
         return "hiragana"
     if 0x30A0 <= code <= 0x30FF:
         return "katakana"
+    if unicodedata.name(char).startswith(("DEVANAGARI", "BENGALI")):
+        return "vowel" if unicodedata.name(char).split()[-1] in _VOWELS else "consonant"
     return "upper" if char.isupper() else "other"
 
 

@@ -24,8 +24,17 @@ _FAMILIES = {
     "Chinese": ("Noto Sans CJK SC",),
     "Japanese": ("Noto Sans CJK JP",),
     "Korean": ("Noto Sans CJK KR",),
+    "Devanagari": ("Noto Sans Devanagari",),
+    "Bengali": ("Noto Sans Bengali",),
 }
-_LANGUAGES = {"Latin": "en", "Chinese": "zh-cn", "Japanese": "ja", "Korean": "ko"}
+_LANGUAGES = {
+    "Latin": "en",
+    "Chinese": "zh-cn",
+    "Japanese": "ja",
+    "Korean": "ko",
+    "Devanagari": "hi",
+    "Bengali": "bn",
+}
 _CONTRAST_MIN = 3.0
 
 

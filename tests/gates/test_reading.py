@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from gates.phrases import cases
+from gates.phrases import cases, phrases
 from gates.posters import poster
 from gates.scoring import scored
+from gates.tesseract_here import needs_tesseract
 from safelight.client.gates import CLAIMED, Text
 from safelight.client.gates.matching import Line
-from safelight.client.gates.reading import LOOKS, reader
+from safelight.client.gates.reading import LOOKS, reader_of
 
 
 class Scripted:
@@ -33,10 +34,12 @@ class Scripted:
         return "" if text else text
 
 
-@pytest.mark.parametrize("script", sorted(CLAIMED))
+@pytest.mark.parametrize(
+    "script", [pytest.param(one, marks=needs_tesseract(one)) for one in sorted(CLAIMED)]
+)
 def test_right_texts_pass_and_wrong_ones_are_refused(script: str, tmp_path: Path) -> None:
     """One poster of the script, asked for its text and for one that is wrong by a character."""
-    score = scored(cases(script, 1, seed=3), reader(), tmp_path)
+    score = scored(cases(script, 1, seed=3), reader_of(phrases(script)[0]), tmp_path)
     assert score.errors == []
     assert (score.right_passed, score.wrong_refused) == (1, 1)
 

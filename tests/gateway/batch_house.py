@@ -23,6 +23,7 @@ from safelight.gateway.batching import Batching, NewBatch
 from safelight.gateway.filing import Filing
 from safelight.gateway.parts import Parts
 from safelight.gateway.queueing import Queueing
+from safelight.gateway.vendor_lane import VendorLane
 from safelight.keyring import Keyring
 from safelight.links import Links
 from safelight.types import Identity
@@ -72,6 +73,7 @@ class BatchHouse:
         self.queueing = Queueing(house.gateway, house.parts, house.processes, self.engine, width=16)
         house.gateway.remind = self.queueing.remind
         self.filing = Filing(house.parts, self.files)
+        self.lane = self.lane_over(house.parts)
         self.batching = self.batching_over(house.parts)
         self.services = Services(
             gateway=house.gateway,
@@ -98,7 +100,20 @@ class BatchHouse:
             forms=BatchForms(lambda: self.services),
             filing=Filing(parts, self.files),
             config=self.config,
+            lane=self.lane,
             folder=self.folder,
+        )
+
+    def lane_over(self, parts: Parts) -> VendorLane:
+        """Make the way to vendors' Batch APIs over parts of which some may fail."""
+        house = self.house
+        return VendorLane(
+            parts,
+            house.gateway,
+            self.engine,
+            house.processes.owner,
+            house.accounts,
+            house.config.vendor_batches,
         )
 
     async def _run(self, job_id: str) -> None:

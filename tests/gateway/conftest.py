@@ -9,7 +9,7 @@ import pytest
 
 from gateway.house import House, books_file
 
-ON_BOTH = {"test_takeover", "test_shared_limits"}
+ON_BOTH = {"test_takeover", "test_shared_limits", "test_series"}
 """Modules whose every test runs on Postgres too; the others do so in the campaign."""
 
 

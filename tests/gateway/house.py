@@ -13,7 +13,7 @@ from engines import MemoryEngine, Queues
 from safelight import attempts, customers, ledger
 from safelight.channels import Channels
 from safelight.clock import Clock, SystemClock
-from safelight.config import LimitsConfig, QueueConfig, load_config
+from safelight.config import Config, LimitsConfig, QueueConfig, load_config
 from safelight.config_watch import LogsConfig
 from safelight.costs import MarginWatch
 from safelight.db import Database, Transaction
@@ -159,17 +159,19 @@ class House:
         queue: QueueConfig | None = None,
         queues: Queues | None = None,
         store: BlobStore | None = None,
+        config: Config | None = None,
         logs: LogsConfig | None = None,
     ) -> None:
         self.clock = clock or SystemClock()
-        self.config = load_config(None, folder, environ={})
+        self.config = config or load_config(None, folder, environ={})
         self.upstream = ScriptedUpstream(self.clock)
         self.db = db or open_books(folder, self.clock)
         self.store: BlobStore = store or DiskStore(folder / "blobs")
+        self.accounts = accounts or (account("a"), account("b"))
         self.processes = Processes(folder / "processes", owner, clock=self.clock)
         self.parts = Parts(
             db=self.db,
-            pool=Pool(accounts or (account("a"), account("b")), self.clock, random.Random(3)),
+            pool=Pool(self.accounts, self.clock, random.Random(3)),
             storage=self.store,
             pixels=PixelWorker(),
             channels=Channels(self.config.channels),
@@ -314,6 +316,20 @@ class House:
         """Verify everything, every blob included."""
         report = await Verification(self.db, self.store, self.clock).run(blobs=1.0)
         return [str(one) for one in report.findings]
+
+    async def topup(self, amount_micros: int) -> None:
+        """Give the customer money."""
+        name = self.parts.new_id("tr")
+        await self.db.write(
+            lambda tx: ledger.topup(
+                tx,
+                transfer_id=name,
+                customer_id="cus_1",
+                amount_micros=amount_micros,
+                actor="test",
+                reason="credit",
+            )
+        )
 
     async def waste(self) -> int:
         return sum(waste.sold for waste in (await self.db.read(attempts.waste)).values())

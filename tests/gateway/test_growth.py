@@ -13,19 +13,21 @@ from engines import Queues
 from gateway.house import House as Served
 from gateway.house import open_books
 from safelight import jobs, owners
+from safelight.administration import Feed, Looking
 from safelight.bench.growth import plans, verbs
 from safelight.bench.growth.counting import steps
 from safelight.bench.growth.house import fill, house
 from safelight.bench.growth.plans import Noting, Statement
-from safelight.clock import ManualClock, SystemClock
-from safelight.config import LimitsConfig, RetentionConfig
-from safelight.db import Transaction
+from safelight.clock import Clock, ManualClock, SystemClock
+from safelight.config import Config, LimitsConfig, RetentionConfig
+from safelight.db import Database, Transaction
 from safelight.db.sqlite import SqliteDatabase
 from safelight.gateway.orders import Queued
 from safelight.gateway.removing import Removing
 from safelight.gateway.retention import Retention
 from safelight.gateway.upkeep import Upkeep
 from safelight.gateway.verification import Verification
+from safelight.image_lists import Wanted
 from safelight.job_lists import JobFilter
 from safelight.types import JobState
 
@@ -93,8 +95,40 @@ async def serve_and_note(folder: Path) -> list[Statement]:
     await served.db.read(lambda tx: jobs.open_jobs_of(tx, {"dead"}, limit=5))
     await Upkeep(served.parts, owner="test").share()
     await Retention(served.parts, RetentionConfig(), Removing(served.parts)).sweep()
+    await look_as_operators_do(served.db, clock, served.config)
     await served.close()
     return list(noted.values())
+
+
+async def look_as_operators_do(db: Database, clock: Clock, config: Config) -> None:
+    """Read every list, page and plot that operators have."""
+    looking = Looking(db, clock, config, b"pepper")
+    chosen = JobFilter(states=(JobState.COMPLETED,))
+    (job,), _ = await looking.job_page(None, chosen, after=None, limit=1)
+    assert job.image is not None
+    for chosen in FILTERS:
+        for customer_id in (None, "cus_1"):
+            for after in (None, job.id):
+                await looking.job_page(customer_id, chosen, after=after, limit=5)
+    for words in ((), ("lamp",)):
+        for pinned in (None, True):
+            for after in (None, job.image.id):
+                for customer_id in (None, "cus_1"):
+                    wanted = Wanted(customer_id=customer_id, words=words, pinned=pinned)
+                    await looking.image_page(wanted, after=after, limit=5)
+    await looking.batch_page(None, after=None, limit=5)
+    await looking.customer_page(search="", after=None, limit=5)
+    await looking.key_page(customer_id=None, after=None, limit=5)
+    await looking.key_page(customer_id="cus_1", after=None, limit=5)
+    await looking.receipt(job.id)
+    await looking.account_entries(since_s=3600)
+    await looking.capacity_per_minute()
+    await looking.points("minute", from_s=clock.now_ms() // 1000 - 60, to_s=clock.now_ms() // 1000)
+    await looking.acts(subject="cus_1", after=None, limit=5)
+    await looking.alerts(standing=False, after=None, limit=5)
+    feed = Feed(db)
+    await feed.look()
+    await feed.look()
 
 
 async def test_no_statement_of_a_serving_gateway_reads_a_large_table_to_its_end(

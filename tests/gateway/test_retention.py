@@ -177,24 +177,24 @@ async def test_the_replay_of_an_order_whose_picture_is_gone_says_so(house: Keepe
     assert house.upstream.sold == 1
 
 
-async def edit(house: Keeper, path: Path, prompt: str = "bluer") -> ImageRecord:
+async def edit(house: Keeper, path: Path, prompt: str = "bluer") -> str:
+    """Edit an upload; return the digest under which its pixels are kept."""
     blob = await house.gateway.stage_input(path, param="image")
-    return await house.image(prompt, operation=Operation.EDIT, inputs=(blob,))
+    await house.image(prompt, operation=Operation.EDIT, inputs=(blob,))
+    return blob.digest
 
 
-def sent(folder: Path, seed: int) -> tuple[Path, str]:
-    data = picture("64x64", "png", seed)
+def sent(folder: Path, seed: int) -> Path:
     path = folder / f"sent-{seed}.png"
-    path.write_bytes(data)
-    return path, hashlib.sha256(data).hexdigest()
+    path.write_bytes(picture("64x64", "png", seed))
+    return path
 
 
 async def test_inputs_go_a_day_after_the_end_of_their_order(
     any_house: Keeper, tmp_path: Path
 ) -> None:
     house = any_house
-    path, digest = sent(tmp_path, 77)
-    await edit(house, path)
+    digest = await edit(house, sent(tmp_path, 77))
     house.time.advance(DAY_S - 10)
     await house.retention.sweep()
     assert await house.store.exists(digest)
@@ -206,9 +206,9 @@ async def test_inputs_go_a_day_after_the_end_of_their_order(
 async def test_inputs_of_an_open_order_stay_however_old_they_are(
     house: Keeper, tmp_path: Path
 ) -> None:
-    path, digest = sent(tmp_path, 78)
     house.upstream.gate.clear()
-    blob = await house.gateway.stage_input(path, param="image")
+    blob = await house.gateway.stage_input(sent(tmp_path, 78), param="image")
+    digest = blob.digest
     order = await house.submit(operation=Operation.EDIT, inputs=(blob,))
     house.time.advance(3 * DAY_S)
     await house.retention.sweep()
@@ -221,8 +221,9 @@ async def test_an_input_that_was_removed_before_its_order_is_kept_again_by_the_r
     house: Keeper, tmp_path: Path
 ) -> None:
     """Nothing is accepted on bytes that are gone: 503, free, and the same request again works."""
-    path, digest = sent(tmp_path, 79)
+    path = sent(tmp_path, 79)
     blob = await house.gateway.stage_input(path, param="image")
+    digest = blob.digest
     await house.db.write(lambda tx: removals.want(tx, [digest]))
     await Removing(house.parts).work()
     assert not await house.store.exists(digest)
@@ -296,7 +297,8 @@ async def test_what_the_store_does_not_remove_now_goes_later(house: Keeper) -> N
 
 
 async def stray(house: Keeper, folder: Path, *, age_s: float) -> str:
-    path, digest = sent(folder, 200 + int(age_s))
+    path = sent(folder, 200 + int(age_s))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     await house.store.put(path, digest)
     stored = await house.store.local_path(digest)
     at = house.time.now_ms() / 1000 - age_s

@@ -92,6 +92,8 @@ async def test_a_download_is_judged_by_its_bytes(
     assert request.path == f"/i/{image.id}.png"
     assert "authorization" not in request.headers
     assert house.parts.notes.metrics.probe_downloads.values == {(cause,): 1}
+    (row,) = await house.db.read(lambda tx: tx.all("SELECT tried, good FROM link_check"))
+    assert (row["tried"], row["good"]) == (1, int(cause == "ok"))
     assert not probing.down
 
 

@@ -11,6 +11,7 @@ import pytest
 from recipes.made import ended, inflated
 from safelight.client.recipes.sheet import contact_sheet
 from safelight.client.recipes.sheet.cards import cost_line, dollars, shared_beginning
+from safelight.client.recipes.sheet.paper import fitted
 
 PROMPTS = {
     "neon": 'Product photo of one shoe, exactly as it is. Setting: neon <script>"x"</script>',
@@ -103,6 +104,16 @@ def test_many_pictures_make_several_pages(tmp_path: Path) -> None:
     contact_sheet(ended(tmp_path, prompts))
     opened = inflated((tmp_path / "contact-sheet.pdf").read_bytes())
     assert len(re.findall(rb"/Type /Page\b", opened)) >= 3
+
+
+def test_a_row_that_nearly_fits_a_page_stands_on_it() -> None:
+    """All pictures of the page give way for it, alike; not by more than a quarter."""
+    count, high = fitted([20.0] * 5, 50.0, 280.0)
+    assert count == 4
+    assert 4 * (high + 2 + 20) + 3 * 5 == pytest.approx(280.0)
+    assert fitted([20.0] * 5, 50.0, 240.0) == (3, 50.0)
+    assert fitted([20.0] * 2, 50.0, 240.0) == (2, 50.0)
+    assert fitted([20.0], 50.0, 30.0) == (0, 50.0)
 
 
 def test_a_run_without_a_single_picture_has_a_sheet(tmp_path: Path) -> None:

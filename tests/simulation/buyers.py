@@ -336,7 +336,7 @@ async def _ended(app: App, order: Order, wish: Wish, until: float) -> tuple[Job,
 
 async def _with_input(app: App, request: ImageRequest, wish: Wish) -> ImageRequest:
     path = app.services.spool_dir / f"upload.{wish.number}.{wish.calls}"
-    path.write_bytes(picture(64, 64, wish.body % 5))
+    path.write_bytes(picture(64, 64, wish.body % 5, coloured=True))
     blob = await app.gateway.stage_input(path, param="image")
     path.unlink(missing_ok=True)
     return ImageRequest(

@@ -16,11 +16,13 @@ from safelight.app import App
 from safelight.config import Config
 from safelight.db import Database
 from safelight.engine import Engine
+from safelight.images import PixelWorker
 from safelight.upstreams import Upstream
 from simulation.blobs import Shelf, SimulatedStore
 from simulation.database import SimulatedDatabase, Tables
 from simulation.lives import Life
 from simulation.market import Market, SimulatedUpstream
+from simulation.pictures import CleaningInPlace
 from simulation.trace import Trace
 from simulation.weather import Weather
 
@@ -113,6 +115,9 @@ class SimulatedApp(App):
 
     def make_engine(self) -> Engine:
         return MemoryEngine(self._world.queues, self.owner, self.handlers)
+
+    def make_pixels(self) -> PixelWorker:
+        return PixelWorker(cleaner=CleaningInPlace())
 
     def make_upstream(self, name: str) -> Upstream:  # noqa: ARG002  (there is only one kind)
         world = self._world

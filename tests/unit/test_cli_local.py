@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from safelight.admin_keys import AdminKey, Role
 from safelight.cli import main
 from safelight.cli.services import ServerInfo, Services
 from safelight.config import (
@@ -52,6 +53,15 @@ class BookOffice:
     reasons: list[str] = field(default_factory=list)
     lines: dict[str, int] = field(default_factory=dict)
     limits: LimitChange | None = None
+
+    async def create_admin_key(self, name: str, role: Role) -> tuple[str, AdminKey]:
+        raise NotImplementedError  # test_cli_admin.py has these over the real office
+
+    async def list_admin_keys(self) -> list[AdminKey]:
+        raise NotImplementedError
+
+    async def revoke_admin_key(self, key_id: str) -> AdminKey | None:
+        raise NotImplementedError
 
     async def create_customer_key(self, name: str, credit_micros: int, limits: LimitChange) -> str:
         self.limits = limits
@@ -344,6 +354,7 @@ class Ready:
     channels: tuple[str, ...] = ("gpt-image-2", "gpt-image-2-vip")
     accounts: tuple[str, ...] = ("proof",)
     recovered_jobs: int = 0
+    operated: bool = True
     warnings: tuple[str, ...] = ("no account is configured",)
 
 
@@ -389,6 +400,18 @@ def test_serve_prints_the_first_key_ready_to_copy(capsys: pytest.CaptureFixture[
     assert "export OPENAI_API_KEY=sk-first\n" in shown.out
     assert "gpt-image-2, gpt-image-2-vip" in shown.out
     assert "no account is configured" in shown.err
+
+
+def test_serve_says_how_an_admin_key_is_made_while_there_is_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With the data folder that is served, ready to copy; and nothing once there is one."""
+    desk = Desk(ready=Ready(operated=False))
+    assert main(["serve", "--data", "my data"], desk.services()) == 0
+    line = "  safelight admin keys create NAME --role owner --data 'my data'\n"
+    assert line in capsys.readouterr().out
+    assert main(["serve"], Desk().services()) == 0
+    assert "admin keys create" not in capsys.readouterr().out
 
 
 def test_serve_later_shows_no_key(capsys: pytest.CaptureFixture[str]) -> None:

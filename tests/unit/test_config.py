@@ -212,6 +212,13 @@ def test_a_channel_without_an_account_is_a_warning(load: Any) -> None:
     assert "no account serves channel 'gpt-image-2-all'" in warnings[0]
 
 
+def test_a_channel_whose_batches_no_account_may_send_on_is_a_warning(load: Any) -> None:
+    channel = '[channels.gpt-image-2-vip]\nvendor_batches = "asked"\n'
+    (warning,) = load(ACCOUNT + channel).warnings
+    assert "'gpt-image-2-vip' sends batches to vendors' Batch APIs" in warning
+    assert load(ACCOUNT + "vendor_batches = true\n" + channel).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("url", "warned"),
     [

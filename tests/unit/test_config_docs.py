@@ -20,6 +20,7 @@ from safelight.config import (
     RetentionConfig,
     ServerConfig,
     StorageConfig,
+    VendorBatchesConfig,
     WebhooksConfig,
     load_config,
 )
@@ -56,6 +57,7 @@ STRUCTS: dict[str, type[msgspec.Struct]] = {
     "[pool]": PoolConfig,
     "[files]": FilesConfig,
     "[batches]": BatchesConfig,
+    "[vendor_batches]": VendorBatchesConfig,
     "[[accounts]]": AccountConfig,
     "[channels.NAME]": ChannelConfig,
 }

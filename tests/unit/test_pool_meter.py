@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from safelight.config import PoolConfig
@@ -470,6 +470,7 @@ def test_a_trial_that_finds_nothing_out_makes_room_for_the_next(end: str) -> Non
     assert not limiter.exhausted(later + 1)
 
 
+@example(rate=185.0, spent=36, later=0.0)  # rounding alone seemed to leave no room
 @given(rate=rates, spent=st.integers(0, 100), later=st.floats(0, 120))
 def test_the_burst_it_tells_is_what_fits_now(rate: float, spent: int, later: float) -> None:
     """So many units leave without a pause, and not one more."""

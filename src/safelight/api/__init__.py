@@ -18,9 +18,11 @@ from safelight.api import (
     batches,
     billing,
     chat,
+    console,
     diagnostics,
     events,
     files,
+    galleries,
     images,
     jobs,
     links,
@@ -29,8 +31,11 @@ from safelight.api import (
     receipts,
     retention,
     scrapes,
+    sessions,
     webhooks,
 )
+from safelight.api.admin import ADMIN_ROUTES
+from safelight.api.admin.sessions import SESSION_ROUTES, checked
 from safelight.api.budget import ByteBudget
 from safelight.api.context import Services
 from safelight.api.exchange import ClientGone, Exchange
@@ -77,6 +82,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/v1/batches", batches.listing),
     ("GET", "/v1/batches/{id}", batches.batch),
     ("POST", "/v1/batches/{id}/cancel", batches.cancel),
+    ("GET", "/v1/images", galleries.images),
     ("GET", "/v1/images/{id}", links.stable_link),
     ("GET", "/v1/images/{id}/original", links.original),
     ("DELETE", "/v1/images/{id}", retention.delete),
@@ -98,6 +104,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/v1/webhooks/{id}/deliveries", webhooks.deliveries),
     ("GET", "/v1/billing/balance", billing.balance),
     ("GET", "/v1/billing/statement", billing.statement),
+    ("POST", "/v1/session", sessions.sign_in),
+    ("GET", "/v1/session", sessions.show),
+    ("DELETE", "/v1/session", sessions.sign_out),
     ("GET", "/v1/diagnostics/silence", diagnostics.silence),
     ("POST", "/v1/diagnostics/body", diagnostics.body),
     ("GET", "/healthz", meta.healthz),
@@ -105,6 +114,18 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/metrics", scrapes.metrics),
     ("GET", "/openapi.json", openapi.document),
 )
+CONSOLE: tuple[tuple[str, Handler], ...] = (
+    ("/", console.page),
+    ("/console", console.page),
+    ("/console/{version}/{path:path}", console.asset),
+)
+"""What browsers read; it is no part of the contract in /openapi.json."""
+ADMIN: tuple[tuple[str, str, Handler], ...] = tuple(
+    (method, path, checked(role, handler))
+    for method, path, role, handler in (*ADMIN_ROUTES, *SESSION_ROUTES)
+)
+ALL_ROUTES = (*ROUTES, *ADMIN)
+"""Operators' routes come last: looking for a route goes through those before it."""
 
 
 def make_asgi(services: Services) -> ASGIApp:
@@ -141,12 +162,14 @@ class _Application:
             services.config.server.max_buffered_bytes, patience_s=services.buffer_patience_s
         )
         routes = [Route("/v1/images/variations", _Endpoint(images.variations))]
-        for method, path, handler in ROUTES:
+        for method, path, handler in ALL_ROUTES:
             routes.append(Route(path, _Endpoint(handler), methods=[method], name=path))
-        for path in {path: None for _, path, _ in ROUTES if "{" not in path}:
+        for path in {path: None for _, path, _ in ALL_ROUTES if "{" not in path}:
             # Before those with parameters: GET /v1/images/generations asks for no picture.
             last = max(at for at, route in enumerate(routes) if route.path == path)
             routes.insert(last + 1, Route(path, _NotAllowed(_methods_of(path))))
+        for path, handler in CONSOLE:
+            routes.append(Route(path, _Endpoint(handler), methods=["GET"], name=path))
         self._router = Router(routes, redirect_slashes=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -222,13 +245,13 @@ def _routing_problem(scope: Scope, error: HTTPException) -> tuple[SafelightError
 
 def _methods_of(path: str) -> str:
     """Return the methods that a route's path takes, as the header `Allow` lists them."""
-    methods = {method for method, known, _ in ROUTES if known == path}
+    methods = {method for method, known, _ in ALL_ROUTES if known == path}
     return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
 
 
 def _hint(path: str) -> str:
     """Return what is probably wrong with a path, as a sentence, or nothing."""
-    known = {known for _, known, _ in ROUTES}
+    known = {known for _, known, _ in ALL_ROUTES}
     for changed, hint in (
         (f"/v1{path}", "Let the base URL of your client end in /v1"),
         (path.removeprefix("/v1"), "The base URL of your client has one /v1 too many"),

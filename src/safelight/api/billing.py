@@ -55,12 +55,17 @@ async def balance(exchange: Exchange) -> None:
 async def statement(exchange: Exchange) -> None:
     """Answer GET /v1/billing/statement."""
     identity = await authenticate(exchange)
+    await respond_statement(exchange, identity.customer_id)
+
+
+async def respond_statement(exchange: Exchange, customer_id: str) -> None:
+    """Answer with a customer's statement, as the query wants it."""
     query = exchange.query()
     selection = parse_selection(query)
     if _wants_csv(query, exchange.header("accept")):
-        await _respond_csv(exchange, identity.customer_id, selection)
+        await _respond_csv(exchange, customer_id, selection)
         return
-    page = await _page(exchange, identity.customer_id, selection, selection.limit or _LIMIT)
+    page = await _page(exchange, customer_id, selection, selection.limit or _LIMIT)
     lines = page.lines
     await exchange.respond_json(
         StatementList(

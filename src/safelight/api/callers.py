@@ -1,6 +1,7 @@
-"""Who calls, by the Authorization header, and what makes a request a retry of an earlier one.
+"""Which customer calls, and what makes a request a retry of an earlier one.
 
-Owns the reading of those headers; keys and join rules are the gateway's business, times `timing`'s.
+Owns the one decision between a key in the Authorization header and a browser's session. Keys and
+join rules are the gateway's business, sessions the doors', times `timing`'s.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import re
 
 from safelight import tracing
+from safelight.api.browsers import CUSTOMER, secret_of, session_of
 from safelight.api.exchange import Exchange
 from safelight.api.timing import Timing
 from safelight.errors import AuthenticationFailed, InvalidValue
@@ -19,12 +21,31 @@ _RETRY_COUNT_MAX = 1000
 
 
 async def authenticate(exchange: Exchange) -> Identity:
-    """Return who calls.
+    """Return who calls: a key in the Authorization header goes before a browser's session.
 
     Raises:
-        AuthenticationFailed: no key, or none that is valid.
+        AuthenticationFailed: neither is there, or it is not valid any more.
+        PermissionDenied: a session's state-changing call without proof that our page sends it.
     """
-    return await exchange.services.gateway.authenticate(key_of(exchange))
+    try:
+        key = key_of(exchange)
+    except AuthenticationFailed:
+        found = await _signed_in(exchange)
+        if found is None:
+            raise
+        return found
+    return await exchange.services.gateway.authenticate(key)
+
+
+async def _signed_in(exchange: Exchange) -> Identity | None:
+    """Return the customer of the browser's session, or None where there is no such cookie."""
+    house, secret = exchange.services.administration, secret_of(exchange, CUSTOMER)
+    if house is None or secret is None:
+        return None
+    session = await session_of(exchange, house.doors, secret)
+    if session.customer_id is None or session.api_key_id is None:
+        return None
+    return Identity(session.customer_id, session.api_key_id, keep_alive=session.keep_alive)
 
 
 def key_of(exchange: Exchange) -> str:

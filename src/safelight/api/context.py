@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from safelight.administration import Administration
 from safelight.api.batch_ports import BatchingPort, FilingPort
 from safelight.api.places import KeyPlaces
 from safelight.api.scrapes import Scrapes
@@ -33,6 +34,7 @@ from safelight.gateway.orders import (
 from safelight.gateway.progress import Update
 from safelight.gateway.receipts import Receipt
 from safelight.gateway.retention import Original
+from safelight.image_lists import Page, Wanted
 from safelight.job_lists import JobFilter
 from safelight.links import Links
 from safelight.metrics import Metrics
@@ -177,6 +179,10 @@ class RetentionPort(Protocol):
         """Return a picture."""
         ...
 
+    async def page(self, wanted: Wanted, *, after: str | None, limit: int) -> Page:
+        """Return a customer's pictures, newest first, or raise InvalidValue."""
+        ...
+
     async def pin(self, customer_id: str, image_id: str) -> ImageRecord:
         """Keep a picture until it is unpinned."""
         ...
@@ -212,6 +218,7 @@ class Services:
         metrics: what is counted of answers.
         scrapes: who may read the counts, and how; None: nobody.
         diagnosing: what each key has open of the tests of connections.
+        administration: the operators' side, where browsers sign in too; None: there is none.
     """
 
     gateway: GatewayPort
@@ -232,3 +239,4 @@ class Services:
     metrics: Metrics = field(default_factory=Metrics)
     scrapes: Scrapes | None = None
     diagnosing: KeyPlaces = field(default_factory=KeyPlaces)
+    administration: Administration | None = None

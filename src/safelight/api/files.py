@@ -79,11 +79,19 @@ class ExpiresAfter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class FileForm(msgspec.Struct, frozen=True, kw_only=True):
-    """POST /v1/files, a form; for the contract only, for it is read as it arrives."""
+    """POST /v1/files, a form; for the contract only, for it is read as it arrives.
+
+    `expires_after` comes in two fields, both or none.
+    """
 
     file: Annotated[str, msgspec.Meta(extra_json_schema={"format": "binary"})]
     purpose: Purpose
-    expires_after: ExpiresAfter | None = None
+    anchor: Literal["created_at"] = msgspec.field(
+        name="expires_after[anchor]", default="created_at"
+    )
+    seconds: Annotated[int, msgspec.Meta(ge=KEEP_MIN_S, le=KEEP_MAX_S)] = msgspec.field(
+        name="expires_after[seconds]", default=KEEP_MAX_S
+    )
 
 
 async def create(exchange: Exchange) -> None:

@@ -17,7 +17,7 @@ from safelight.api.job_views import JobList, job_views, retry_after
 from safelight.api.problems import Headers
 from safelight.errors import Conflict, InvalidValue, UnknownParameter
 from safelight.job_lists import JobFilter
-from safelight.types import JobState
+from safelight.types import Job, JobState
 
 LIMIT, LIMIT_MAX = 20, 100
 QUERY = (
@@ -59,7 +59,7 @@ async def jobs(exchange: Exchange) -> None:
     _check_names(query, QUERY)
     page = await exchange.services.gateway.job_page(
         identity.customer_id,
-        _filter(query),
+        filter_of(query),
         after=query.get("after") or None,
         newest_first=_newest_first(query.get("order")),
         limit=_limit(query.get("limit")),
@@ -84,6 +84,17 @@ async def cancel(exchange: Exchange) -> None:
     async for _ in read_chunks(exchange, _BODY_MAX):
         pass  # some clients send an empty object
     found = await exchange.services.gateway.cancel(identity.customer_id, exchange.path_param("id"))
+    refuse_ended(found)
+    views = await job_views(exchange, [found])
+    await exchange.respond_json(views[0], headers=[_NO_STORE])
+
+
+def refuse_ended(found: Job) -> None:
+    """Refuse to cancel what has ended otherwise.
+
+    Raises:
+        Conflict: it is completed, or has failed.
+    """
     if found.state in (JobState.COMPLETED, JobState.FAILED):
         raise Conflict(
             f"The job has ended: it is {found.state}. Only a job that is queued or in progress "
@@ -91,8 +102,6 @@ async def cancel(exchange: Exchange) -> None:
             code="job_ended",
             param="id",
         )
-    views = await job_views(exchange, [found])
-    await exchange.respond_json(views[0], headers=[_NO_STORE])
 
 
 def _check_names(query: Mapping[str, str], known: tuple[str, ...]) -> None:
@@ -110,7 +119,8 @@ def _wait_s(text: str | None, most_s: float) -> float:
     return float(number)
 
 
-def _filter(query: Mapping[str, str]) -> JobFilter:
+def filter_of(query: Mapping[str, str]) -> JobFilter:
+    """Return which jobs the query asks for, or raise InvalidValue."""
     return JobFilter(
         states=_states(query.get("status")),
         channel=query.get("model") or None,

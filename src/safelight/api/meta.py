@@ -12,7 +12,7 @@ from safelight.api.callers import authenticate
 from safelight.api.exchange import Exchange
 from safelight.api.images import STAND_IN
 from safelight.api.wire import QuoteBody, image_request, parse_fields, present
-from safelight.channels import SizeEntry
+from safelight.channels import Channels, SizeEntry
 from safelight.errors import Unavailable
 from safelight.money import micros_to_dollars
 from safelight.types import Operation
@@ -53,6 +53,9 @@ class SizeList(msgspec.Struct, frozen=True, kw_only=True):
 class QuoteView(msgspec.Struct, frozen=True, kw_only=True):
     """POST /v1/quote: prices per picture and in total; the plan in words and in pixels.
 
+    `batch_price_micros`: a picture of a batch, `vendor_batch_price_micros`: of one that goes to the
+    vendor's own Batch API; null where none does.
+
     The last fields say how fast many such orders would be filled now; null is not bounded, or not
     known. `images_per_minute` may begin, `burst` of them at once, no more than a minute's in
     `window_s`; `at_once` may be in the making; `generation_s` is the median; `waiting` come first.
@@ -69,6 +72,8 @@ class QuoteView(msgspec.Struct, frozen=True, kw_only=True):
     price: str
     total_micros: int
     total: str
+    batch_price_micros: int
+    vendor_batch_price_micros: int | None
     serves: bool
     images_per_minute: float | None
     burst: int | None
@@ -99,8 +104,13 @@ def _model(exchange: Exchange, name: str) -> ModelView:
 async def sizes(exchange: Exchange) -> None:
     """Answer GET /v1/sizes: of one channel with `?model=`, else of all."""
     await authenticate(exchange)
-    channels = exchange.services.channels
-    asked = exchange.query().get("model")
+    await exchange.respond_json(
+        size_list(exchange.services.channels, exchange.query().get("model"))
+    )
+
+
+def size_list(channels: Channels, asked: str | None) -> SizeList:
+    """Return the sizes of a channel, or with None of all; raises UnknownModel."""
     if asked is not None:
         channels.get(asked, status=404)
     names = channels.ids() if asked is None else (asked,)
@@ -108,7 +118,7 @@ async def sizes(exchange: Exchange) -> None:
         ChannelSizes(model=name, sizes=channels.sizes(name), allowed=channels.allowed_sizes(name))
         for name in names
     ]
-    await exchange.respond_json(SizeList(data=listed))
+    return SizeList(data=listed)
 
 
 async def quote(exchange: Exchange) -> None:
@@ -142,6 +152,8 @@ async def quote(exchange: Exchange) -> None:
             price=micros_to_dollars(found.price_micros),
             total_micros=found.total_micros,
             total=micros_to_dollars(found.total_micros),
+            batch_price_micros=services.channels.quote(request, batch=True).price_micros,
+            vendor_batch_price_micros=services.channels.vendor_batch_price(request),
             **msgspec.structs.asdict(outlook),
         )
     )

@@ -13,19 +13,30 @@ from typing import Any, NamedTuple
 import msgspec
 
 import safelight
+from safelight.api.admin import contract
+from safelight.api.answer_shapes import (
+    ChatCompletion,
+    ErrorBody,
+    Health,
+    ImagesResponse,
+)
 from safelight.api.batches import BatchBody, BatchList, BatchView
 from safelight.api.billing import StatementList
+from safelight.api.browsers import CUSTOMER
 from safelight.api.chat_wire import ChatBody
 from safelight.api.diagnostics import QUERY as SILENCE_QUERY
 from safelight.api.diagnostics import BodyView, SilenceView
 from safelight.api.events import JobEvent
 from safelight.api.exchange import Exchange
 from safelight.api.files import FileDeleted, FileForm, FileList, FileView
+from safelight.api.galleries import QUERY as IMAGES_QUERY
+from safelight.api.galleries import PictureList
 from safelight.api.job_views import JobImage, JobList, JobView, RequestView
 from safelight.api.jobs import QUERY as JOBS_QUERY
 from safelight.api.meta import ModelList, ModelView, QuoteView, SizeList
 from safelight.api.receipts import ReceiptView
 from safelight.api.retention import Deleted, LinksEnded
+from safelight.api.sessions import SessionView, SignIn
 from safelight.api.timing import DEADLINE_FORMS, DEADLINE_HEADER
 from safelight.api.webhooks import QUERY as DELIVERIES_QUERY
 from safelight.api.webhooks import (
@@ -41,110 +52,6 @@ from safelight.api.webhooks import (
 )
 from safelight.api.wire import EditBody, GenerationBody, QuoteBody
 from safelight.types import KeyBalance
-
-
-class Error(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What went wrong; `param` names the parameter at fault."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-    moderation_details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-    job_id: str | msgspec.UnsetType = msgspec.UNSET
-    """Of the job that this is the last word on, or that goes on."""
-
-
-class ErrorBody(msgspec.Struct, kw_only=True):
-    """The body of every answer that is not a success."""
-
-    error: Error
-
-
-class TokenDetails(msgspec.Struct, kw_only=True):
-    """Tokens by what they stood for."""
-
-    text_tokens: int
-    image_tokens: int
-
-
-class ImageUsage(msgspec.Struct, kw_only=True):
-    """Tokens of the pictures; zeros when the upstream told none."""
-
-    input_tokens: int
-    input_tokens_details: TokenDetails
-    output_tokens: int
-    output_tokens_details: TokenDetails
-    total_tokens: int
-
-
-class ImageData(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One picture: one of both, as `response_format` asked."""
-
-    b64_json: str | msgspec.UnsetType = msgspec.UNSET
-    url: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class ImagesResponse(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Pictures; `size` is measured on the first file."""
-
-    created: int
-    data: list[ImageData]
-    size: str
-    background: str
-    output_format: str
-    usage: ImageUsage
-    quality: str | msgspec.UnsetType = msgspec.UNSET
-    safety_identifier: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class ChatImageUrl(msgspec.Struct, kw_only=True):
-    """A link, or a data: URL when `modalities` has "image"."""
-
-    url: str
-
-
-class ChatImage(msgspec.Struct, kw_only=True):
-    """A picture beside a message's text."""
-
-    type: str
-    index: int
-    image_url: ChatImageUrl
-
-
-class ChatMessage(msgspec.Struct, kw_only=True):
-    """The assistant's answer: a markdown link per picture, and the pictures."""
-
-    role: str
-    content: str
-    refusal: str | None
-    images: list[ChatImage]
-
-
-class ChatChoice(msgspec.Struct, kw_only=True):
-    """The one choice; all pictures are in its message."""
-
-    index: int
-    message: ChatMessage
-    finish_reason: str
-    logprobs: None
-
-
-class ChatCompletion(msgspec.Struct, kw_only=True):
-    """A finished chat order."""
-
-    id: str
-    object: str
-    created: int
-    model: str
-    choices: list[ChatChoice]
-    usage: dict[str, Any]
-
-
-class Health(msgspec.Struct, kw_only=True):
-    """The server's word that it is well."""
-
-    status: str
 
 
 class _Operation(NamedTuple):
@@ -165,6 +72,7 @@ _REDIRECT = "redirect"
 _DOCUMENT = "document"
 _BYTES = "bytes"
 _TEXT = "text/plain"
+_NOTHING = "nothing"
 
 OPERATIONS: tuple[_Operation, ...] = (
     _Operation(
@@ -212,6 +120,9 @@ OPERATIONS: tuple[_Operation, ...] = (
     ),
     _Operation("get", "/v1/batches/{id}", "Show a batch.", BatchView),
     _Operation("post", "/v1/batches/{id}/cancel", "Let nothing more of it begin.", BatchView),
+    _Operation(
+        "get", "/v1/images", "List your pictures, newest first.", PictureList, query=IMAGES_QUERY
+    ),
     _Operation("get", "/v1/images/{id}", "Go to a fresh link of your picture.", _REDIRECT),
     _Operation(
         "get", "/v1/images/{id}/original", "Fetch the vendor's file that it was made of.", _IMAGE
@@ -257,6 +168,13 @@ OPERATIONS: tuple[_Operation, ...] = (
         query=("format", "after", "limit", "from", "to", "month"),
     ),
     _Operation(
+        "post", "/v1/session", "Sign a browser in with a key.", SessionView, SignIn, public=True
+    ),
+    _Operation(
+        "get", "/v1/session", "Show who is signed in in this browser.", SessionView, public=True
+    ),
+    _Operation("delete", "/v1/session", "Sign this browser out.", _NOTHING, public=True),
+    _Operation(
         "get", "/v1/diagnostics/silence", "Answer after a silence, to test the proxies between.",
         SilenceView, query=SILENCE_QUERY,
     ),
@@ -297,7 +215,7 @@ _ERRORS = {
     "400": "The request is wrong; `error.param` names the parameter.",
     "401": "No valid key.",
     "402": "The balance, or a budget of the key, does not cover the price.",
-    "403": "The customer's orders are stopped while its books are looked into.",
+    "403": "The customer is stopped, or a browser's call does not prove that our page sends it.",
     "404": "There is no such thing for this customer.",
     "405": "The path takes other methods; see Allow.",
     "408": "The request arrived too slowly.",
@@ -325,13 +243,14 @@ def openapi_json() -> bytes:
         for kind in (operation.answer, operation.body, ErrorBody, RequestView)
         if isinstance(kind, type)
     }
-    ordered = sorted(structs, key=lambda kind: kind.__name__)
+    ordered = sorted(structs | contract.structs(), key=lambda kind: kind.__name__)
     _, components = msgspec.json.schema_components(
         ordered, ref_template="#/components/schemas/{name}"
     )
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method] = _describe(operation)
+    paths |= contract.paths(_ref(ErrorBody))
     return msgspec.json.encode(
         {
             "openapi": "3.1.0",
@@ -341,11 +260,14 @@ def openapi_json() -> bytes:
                 "description": "An OpenAI-compatible image gateway.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
-            "security": [{"bearer": []}],
+            "security": [{"bearer": []}, {"session": []}],
             "paths": paths,
             "components": {
                 "schemas": components,
-                "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+                "securitySchemes": {
+                    "bearer": {"type": "http", "scheme": "bearer"},
+                    "session": {"type": "apiKey", "in": "cookie", "name": CUSTOMER},
+                },
             },
         }
     )
@@ -379,7 +301,8 @@ def _describe(operation: _Operation) -> dict[str, Any]:
     if operation.public:
         found["security"] = []
     if operation.body is not None:
-        found["requestBody"] = {"required": True, "content": _body_content(operation.body)}
+        needed = operation.body is not RotateBody  # all of it has defaults
+        found["requestBody"] = {"required": needed, "content": _body_content(operation.body)}
     return found
 
 
@@ -404,22 +327,34 @@ def _body_content(body: type[msgspec.Struct]) -> dict[str, Any]:
     return content
 
 
-def _success(operation: _Operation) -> dict[str, Any]:
-    if operation.answer == _REDIRECT:
-        return {"302": {"description": "Location is a signed link that expires."}}
-    if operation.answer == _IMAGE:
-        picture = {_IMAGE: {"schema": _FILE}}
-        return {
-            "200": {"description": "The picture.", "content": picture},
-            "206": {"description": "The range of it that was asked for.", "content": picture},
-            "304": {"description": "The picture has not changed."},
+_PICTURE = {_IMAGE: {"schema": _FILE}}
+_PLAIN: dict[str, dict[str, Any]] = {
+    _REDIRECT: {"302": {"description": "Location is a signed link that expires."}},
+    _NOTHING: {"204": {"description": "Done."}},
+    _IMAGE: {
+        "200": {"description": "The picture.", "content": _PICTURE},
+        "206": {"description": "The range of it that was asked for.", "content": _PICTURE},
+        "304": {"description": "The picture has not changed."},
+    },
+    _BYTES: {
+        "200": {
+            "description": "The file.",
+            "content": {"application/octet-stream": {"schema": _FILE}},
         }
-    if operation.answer == _BYTES:
-        file = {"application/octet-stream": {"schema": _FILE}}
-        return {"200": {"description": "The file.", "content": file}}
-    if operation.answer == _TEXT:
-        text = {_TEXT: {"schema": {"type": "string"}}}
-        return {"200": {"description": "Prometheus' text format.", "content": text}}
+    },
+    _TEXT: {
+        "200": {
+            "description": "Prometheus' text format.",
+            "content": {_TEXT: {"schema": {"type": "string"}}},
+        }
+    },
+}
+"""Successes without a JSON body of their own."""
+
+
+def _success(operation: _Operation) -> dict[str, Any]:
+    if isinstance(operation.answer, str) and operation.answer in _PLAIN:
+        return _PLAIN[operation.answer]
     if isinstance(operation.answer, str):
         schema: dict[str, Any] = {"type": "object"}
     else:
@@ -457,8 +392,8 @@ def _failures(operation: _Operation) -> dict[str, Any]:
     """Return the error answers: all of them where work is ordered, few where it is only read."""
     ordering = operation.body is not None
     statuses = _ERRORS if ordering else {key: _ERRORS[key] for key in ("400", "404", "431", "500")}
-    if not ordering and not operation.public:
-        statuses = {**statuses, "401": _ERRORS["401"]}
+    if not ordering and (not operation.public or operation.path == "/v1/session"):
+        statuses = {**statuses, "401": _ERRORS["401"], "403": _ERRORS["403"]}
     if operation.answer == _IMAGE:
         statuses = {**statuses, "416": "The range starts behind the end; see Content-Range."}
     if operation.path.endswith("/cancel"):

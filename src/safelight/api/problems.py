@@ -7,7 +7,9 @@ and a `SafelightError` carry the same facts and render alike.
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Iterable
+from http import HTTPStatus
 
 import msgspec
 
@@ -99,3 +101,19 @@ def _duration(seconds: float | None) -> str | None:
         return f"{milliseconds}ms"
     minutes, rest = divmod(milliseconds, 60_000)
     return f"{f'{minutes}m' if minutes else ''}{rest / 1000:g}s"
+
+
+def whole_answer(error: SafelightError) -> bytes:
+    """Return an error as the bytes of an answer, for what is refused before it is a request."""
+    body = error_body(error)
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-request-id", f"req_{secrets.token_hex(16)}".encode()),
+        (b"connection", b"close"),
+        *error_headers(error),
+        *GUARDS,
+    ]
+    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    phrase = HTTPStatus(error.status).phrase
+    return f"HTTP/1.1 {error.status} {phrase}\r\n".encode() + lines + b"\r\n" + body

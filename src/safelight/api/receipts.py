@@ -52,8 +52,10 @@ class ReceiptTransfer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReceiptAttempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One upstream call. `outcome` is `ok`, a fault class, `lost` or `superseded`; null: it runs.
+    """One upstream call.
 
+    `outcome` is `ok`, a fault class, `lost`, `superseded` or `returned` (a line that came back from
+    a vendor batch); null: it runs.
     `account` is an alias that is stable for this customer. `seconds`: how long the call took.
     """
 

@@ -39,21 +39,21 @@ class LinksEnded(msgspec.Struct, frozen=True, kw_only=True):
 async def pin(exchange: Exchange) -> None:
     """Answer POST /v1/images/{id}/pin: the picture stays until it is unpinned or deleted."""
     identity = await authenticate(exchange)
-    record = await _port(exchange).pin(identity.customer_id, _image_id(exchange))
+    record = await _port(exchange).pin(identity.customer_id, image_id_of(exchange))
     await _show(exchange, record)
 
 
 async def unpin(exchange: Exchange) -> None:
     """Answer POST /v1/images/{id}/unpin: it expires, as late from now as a new one would."""
     identity = await authenticate(exchange)
-    record = await _port(exchange).unpin(identity.customer_id, _image_id(exchange))
+    record = await _port(exchange).unpin(identity.customer_id, image_id_of(exchange))
     await _show(exchange, record)
 
 
 async def delete(exchange: Exchange) -> None:
     """Answer DELETE /v1/images/{id}: the bytes are gone, its line on the statement stays."""
     identity = await authenticate(exchange)
-    image_id = _image_id(exchange)
+    image_id = image_id_of(exchange)
     await _port(exchange).delete(identity.customer_id, image_id)
     await exchange.respond_json(Deleted(id=image_id), headers=[_NO_STORE])
 
@@ -74,7 +74,8 @@ def _port(exchange: Exchange) -> RetentionPort:
     return exchange.services.retention
 
 
-def _image_id(exchange: Exchange) -> str:
+def image_id_of(exchange: Exchange) -> str:
+    """Return the id of a picture in the path, or raise NotFound where it can be none."""
     image_id = exchange.path_param("id")
     if not _IMAGE_ID.fullmatch(image_id):
         raise NotFound("No image has this id, or its link has expired.", param="id")

@@ -19,6 +19,7 @@ _CLASSES: tuple[tuple[str, str], ...] = (
     ("/v1/images", "pictures"),
     ("/i/", "links"),
     ("/admin/", "admin"),
+    ("/v1/session", "admin"),
     ("/v1/models", "facts"),
     ("/v1/sizes", "facts"),
     ("/v1/quote", "facts"),

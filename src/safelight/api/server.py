@@ -8,13 +8,12 @@ limits are `socket_server`'s, the serve loop is `app`'s.
 from __future__ import annotations
 
 import asyncio
-import secrets
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from safelight.api.problems import GUARDS, error_body, error_headers
+from safelight.api.problems import whole_answer
 from safelight.api.socket_server import MESSAGE_MAX_BYTES, PING_S, GuardedSocket
 from safelight.api.sockets import SOCKET_PATH
 from safelight.config import Config
@@ -136,7 +135,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not (self._answering() and self.cycle.response_started):
-            self.transport.write(_whole_answer(error))
+            self.transport.write(whole_answer(error))
         self.transport.close()
 
     def _cut(self) -> None:
@@ -155,20 +154,6 @@ class GuardedProtocol(HttpToolsProtocol):
 
 def _too_long() -> HeadTooLarge:
     return HeadTooLarge(f"The request's head is over {HEAD_MAX_BYTES} bytes.")
-
-
-def _whole_answer(error: SafelightError) -> bytes:
-    body = error_body(error)
-    headers = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"x-request-id", f"req_{secrets.token_hex(16)}".encode()),
-        (b"connection", b"close"),
-        *error_headers(error),
-        *GUARDS,
-    ]
-    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-    return STATUS_LINE[error.status] + lines + b"\r\n" + body
 
 
 def uvicorn_config(

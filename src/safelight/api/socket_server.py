@@ -7,8 +7,13 @@ takes them in, and a stalled connection stands for ever. What is told over a soc
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from safelight.api.problems import whole_answer
+from safelight.errors import InvalidRequest
 
 MESSAGE_MAX_BYTES = 4096
 """Largest message of a client, which is thrown away anyhow; a larger one closes with 1009."""
@@ -35,6 +40,16 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         """The client reads."""
         self._cancel_stall_timer()
         super().resume_writing()
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin, or refuse a handshake that breaks the rules in the form of every error."""
+        if self.conn.accept(event).status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            super().handle_connect(event)
+            return
+        self.handshake_complete = self.close_sent = True
+        refusal = InvalidRequest("This is no valid WebSocket handshake.", code="invalid_http")
+        self.transport.write(whole_answer(refusal))
+        self.transport.close()
 
     def handle_ping(self) -> None:
         """Answer, unless the client leaves the answers unread while a message waits."""

@@ -62,7 +62,12 @@ class WebhookChange(msgspec.Struct, kw_only=True):
 class RotateBody(msgspec.Struct, kw_only=True):
     """How long the secret until now signs beside the new one, seconds; a day if not named."""
 
-    overlap_s: Annotated[int, Meta(ge=0, le=OVERLAP_MAX_S)] = OVERLAP_S
+    overlap_s: Annotated[int, Meta(ge=0, le=OVERLAP_MAX_S)] | None = None
+
+    @property
+    def seconds(self) -> int:
+        """The time that counts."""
+        return OVERLAP_S if self.overlap_s is None else self.overlap_s
 
 
 class NoBody(msgspec.Struct, kw_only=True):
@@ -205,7 +210,7 @@ async def rotate(exchange: Exchange) -> None:
     identity = await authenticate(exchange)
     body = parse_fields(await _fields(exchange), RotateBody)
     rotated, signing = await exchange.services.webhooks.rotate(
-        identity, exchange.path_param("id"), overlap_s=body.overlap_s
+        identity, exchange.path_param("id"), overlap_s=body.seconds
     )
     await exchange.respond_json(_view(rotated, signing))
 
@@ -220,7 +225,7 @@ async def rotate_secret(exchange: Exchange) -> None:
     """Answer POST /v1/webhooks/secret/rotate."""
     identity = await authenticate(exchange)
     body = parse_fields(await _fields(exchange), RotateBody)
-    signing = await exchange.services.webhooks.rotate_secret(identity, overlap_s=body.overlap_s)
+    signing = await exchange.services.webhooks.rotate_secret(identity, overlap_s=body.seconds)
     await _respond_secret(exchange, signing)
 
 

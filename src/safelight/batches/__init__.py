@@ -169,23 +169,23 @@ def newest_like(tx: Transaction, batch: BatchRow, *, since_ms: int) -> BatchRow 
 
 
 def page(
-    tx: Transaction, customer_id: str, *, after: str | None, limit: int
+    tx: Transaction, customer_id: str | None, *, after: str | None, limit: int
 ) -> list[tuple[BatchRow, Counts]]:
-    """Return a customer's batches with their counts, newest first.
+    """Return a customer's batches, or everybody's, with their counts, newest first.
 
     Raises:
         LookupError: `after` is no batch of the customer.
     """
+    conditions = ["created_at >= 0"] if customer_id is None else ["customer_id = :customer"]
     values: dict[str, object] = {"customer": customer_id, "limit": limit}
-    where = ""
     if after is not None:
         last = get(tx, after)
-        if last is None or last.customer_id != customer_id:
+        if last is None or customer_id not in (None, last.customer_id):
             raise LookupError(after)
-        where = " AND (created_at, id) < (:at, :after)"
+        conditions.append("(created_at, id) < (:at, :after)")
         values |= {"at": last.created_at, "after": after}
     rows = tx.all(
-        f"SELECT * FROM batch WHERE customer_id = :customer{where} "
+        f"SELECT * FROM batch WHERE {' AND '.join(conditions)} "
         "ORDER BY created_at DESC, id DESC LIMIT :limit",
         values,
     )

@@ -170,10 +170,14 @@ def ends_under_way(tx: Transaction, batch_id: str, *, limit: int) -> list[LineEn
 
 
 def open_jobs_under_way(tx: Transaction, batch_id: str) -> list[str]:
-    """Return the ids of the jobs of a batch that have not ended."""
+    """Return the ids of the jobs of a batch that have not ended and are to be cancelled singly.
+
+    Without those that somebody has, and knows to be cancelled already.
+    """
     rows = tx.all(
         "SELECT j.id FROM batch_line l JOIN job j ON j.request_id = l.request_id "
         f"WHERE l.batch_id = :id AND l.state = 'under_way' AND j.state IN {_UNENDED} "
+        "AND (j.cancel_requested_at IS NULL OR j.lease_owner IS NULL) "
         "ORDER BY l.line, j.n",
         {"id": batch_id},
     )

@@ -17,6 +17,7 @@ from typer.main import get_command
 from safelight import __version__
 from safelight.cli import (
     accounts,
+    admin,
     backup,
     batch,
     bench,
@@ -39,6 +40,7 @@ from safelight.cli import (
     sizes,
     statement,
     storage,
+    vendor_batches,
     verify,
     webhooks,
     worker,
@@ -93,6 +95,7 @@ def build() -> typer.Typer:
     program.command(rich_help_panel=running)(worker.worker)
     program.command(rich_help_panel=running)(demo.demo)
     program.command(rich_help_panel=running)(accounts.accounts)
+    program.command(rich_help_panel=running)(vendor_batches.vendor_batches)
     program.command(rich_help_panel=running)(doctor.doctor)
     program.command(rich_help_panel=running)(migrate.migrate)
     program.command(rich_help_panel=running)(backup.backup)
@@ -108,6 +111,7 @@ def build() -> typer.Typer:
     program.add_typer(batch.batch, name="batch", rich_help_panel=pictures)
     program.add_typer(webhooks.webhooks, name="webhooks", rich_help_panel=pictures)
     program.add_typer(keys.keys, name="keys", rich_help_panel=money)
+    program.add_typer(admin.admin, name="admin", rich_help_panel=money)
     # An amount such as -5.00 is an argument, not options named 5, . and 0.
     program.command(rich_help_panel=money, context_settings={"ignore_unknown_options": True})(
         credit.credit

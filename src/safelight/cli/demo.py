@@ -75,6 +75,10 @@ def demo(
         output.print_json(report)
     else:
         _print_report(report, line)
+        if keep and not server.operated:
+            output.out().print("\nTo operate this gateway, make an admin key, then serve it:\n")
+            typer.echo(f"  safelight admin keys create NAME --role owner --data {_FOLDER / 'data'}")
+            typer.echo(f"  safelight serve --data {_FOLDER / 'data'}")
     _check(report)
 
 
@@ -122,6 +126,7 @@ class _Server:
         }
         self.url = ""
         self.key = ""
+        self.operated = False
 
     def __enter__(self) -> _Server:
         with self._log.open("wb") as log:
@@ -136,6 +141,7 @@ class _Server:
             ready = self._ready()
             self.url = str(ready["url"])
             self.key = str(ready.get("first_key") or self._another_key())
+            self.operated = bool(ready.get("operated"))
         except BaseException:
             self._kill()
             raise

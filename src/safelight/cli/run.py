@@ -1,15 +1,15 @@
 """`safelight run`: many pictures, from a plan file or by a recipe.
 
 Owns how the two are told apart, and how a recipe's own options and those of every run become one
-command. The first word is a recipe's name, else a file. Recipes are found by entry points of the
-group `safelight.recipes`; none is loaded before it is named. What a run does is
+command. The first word is a recipe's name, `accept` or `reject`, else a file. Recipes are found by
+entry points of the group `safelight.recipes`; none is loaded before it is named. What a run does is
 `safelight.client.runs`'.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import fields
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -20,13 +20,15 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from safelight.cli import run_options
+from safelight.cli import run_decide, run_options
 from safelight.cli.errors import CliError, ExitCode
 from safelight.cli.run_options import RunOptions
 
 GROUP = "safelight.recipes"
 FILE = "FILE"
 """The name that the command for plan files has among the recipes."""
+OWN: Mapping[str, Callable[..., None]] = {"accept": run_decide.accept, "reject": run_decide.reject}
+"""Commands about runs that are there already; no recipe can have these names."""
 ARGUMENTS = "safelight.run.arguments"
 """Where the words of the command line are kept, for the command that goes on."""
 
@@ -50,21 +52,21 @@ class Runs(TyperGroup):
 
     @cached_property
     def _every(self) -> MutableMapping[str, Any]:
-        return {name: _command(name) for name in (FILE, *recipes())}
+        return {name: _command(name) for name in (FILE, *OWN, *recipes())}
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the group's interface
         """Return their names."""
-        return [FILE, *recipes()]
+        return [FILE, *OWN, *recipes()]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the group's interface
         """Return one of them; None: there is no such recipe."""
-        return _command(cmd_name) if cmd_name in (FILE, *recipes()) else None
+        return _command(cmd_name) if cmd_name in (FILE, *OWN, *recipes()) else None
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Take the first word for a recipe's name, else for a file."""
         ctx.meta[ARGUMENTS] = tuple(args)
         name = args[0]
-        if name in recipes():
+        if name in OWN or name in recipes():
             return name, _command(name), args[1:]
         if not name.startswith("-") and "." not in name and not Path(name).exists():
             known = ", ".join(recipes()) or "none is installed"
@@ -80,7 +82,7 @@ run = typer.Typer(
     cls=Runs,
     name="run",
     no_args_is_help=True,
-    subcommand_metavar="FILE|RECIPE [OPTIONS]",
+    subcommand_metavar="FILE|RECIPE|accept|reject [OPTIONS]",
     # Options may stand before the file.
     context_settings={"ignore_unknown_options": True},
     help="Make many pictures: from a plan file (.csv, .jsonl, .toml) or by a recipe.",
@@ -98,7 +100,7 @@ def _runs() -> None:
 
 def _command(name: str) -> Any:
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    made = _from_file if name == FILE else _by_recipe(name)
+    made: Callable[..., None] = _from_file if name == FILE else OWN.get(name) or _by_recipe(name)
     app.command(name=name)(made)
     return get_command(app)
 

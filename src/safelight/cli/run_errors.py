@@ -25,6 +25,7 @@ from safelight.client.runs import (
     Interrupted,
     ItemsFaulty,
     PlanFaulty,
+    Undecidable,
 )
 
 _CODES: tuple[tuple[type[ClientError], ExitCode], ...] = (
@@ -40,6 +41,7 @@ _CODES: tuple[tuple[type[ClientError], ExitCode], ...] = (
     (ReaderMissing, ExitCode.USAGE),
     (FolderBusy, ExitCode.USAGE),
     (FolderForeign, ExitCode.USAGE),
+    (Undecidable, ExitCode.USAGE),
 )
 
 _HINTS: tuple[tuple[tuple[type[ClientError], ...], str], ...] = (

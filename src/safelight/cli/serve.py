@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -43,12 +45,14 @@ def serve(
     """Run the gateway until Ctrl-C or SIGTERM, then finish the jobs in flight.
 
     With no configuration it draws labelled proofs by itself: no account is needed to try it. The
-    first start makes a customer with credit and prints the key once.
+    first start makes a customer with credit and prints the key once. While nobody has an admin key
+    it says how to make one.
     """
     services = services_of(context)
     path = config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     settings = _overridden(services.load_config(path, data), host, port, workers)
-    code = services.serve(settings, _announce_json if as_json else _announce)
+    tell = _announce_json if as_json else partial(_announce, data=settings.data_dir)
+    code = services.serve(settings, tell)
     if code:
         raise typer.Exit(code)
 
@@ -68,7 +72,7 @@ def _overridden(
     return msgspec.structs.replace(settings, server=server)
 
 
-def _announce(info: ServerInfo) -> None:
+def _announce(info: ServerInfo, *, data: Path) -> None:
     console = output.out()
     console.print(f"[bold]safelight[/] listens on [bold]{escape(info.url)}[/]\n", soft_wrap=True)
     output.print_facts(
@@ -88,6 +92,11 @@ def _announce(info: ServerInfo) -> None:
         # Plain text: these lines are there to be copied.
         typer.echo(f"  export OPENAI_BASE_URL={info.url}/v1")
         typer.echo(f"  export OPENAI_API_KEY={info.first_key}")
+    if not info.operated:
+        console.print("\nNobody has an admin key yet, to sign in as an operator. Make one with:\n")
+        typer.echo(
+            f"  safelight admin keys create NAME --role owner --data {shlex.quote(str(data))}"
+        )
     console.print("\nCtrl-C stops it; jobs in flight are finished first.")
 
 
@@ -101,6 +110,7 @@ def _announce_json(info: ServerInfo) -> None:
             "first_key": info.first_key,
             "credit_micros": info.credit_micros,
             "recovered_jobs": info.recovered_jobs,
+            "operated": info.operated,
             "warnings": list(info.warnings),
         }
     )

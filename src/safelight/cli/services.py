@@ -14,6 +14,7 @@ from typing import Protocol
 
 import typer
 
+from safelight.admin_keys import AdminKey, Role
 from safelight.cli.errors import CliError, ExitCode
 from safelight.cli.http import Patience
 from safelight.config import Config
@@ -50,6 +51,10 @@ class ServerInfo(Protocol):
     @property
     def recovered_jobs(self) -> int:
         """Jobs that an earlier process left and this one goes on with."""
+
+    @property
+    def operated(self) -> bool:
+        """Whether anybody has an admin key."""
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -148,6 +153,18 @@ class Office(Protocol):
 
     async def revoke_key(self, key_id: str) -> bool:
         """End a key at once; False when there is no such key in use."""
+        ...
+
+    async def create_admin_key(self, name: str, role: Role) -> tuple[str, AdminKey]:
+        """Make a key for an operator; return it and what lists show of it."""
+        ...
+
+    async def list_admin_keys(self) -> list[AdminKey]:
+        """Return all keys of operators."""
+        ...
+
+    async def revoke_admin_key(self, key_id: str) -> AdminKey | None:
+        """End an operator's key at once; None when there is no such key in use."""
         ...
 
     async def credit(self, customer: str, amount_micros: Micros, reason: str) -> Balance:

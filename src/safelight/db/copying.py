@@ -45,6 +45,8 @@ COPIED = (
     Table("file", ("id",)),
     Table("batch", ("id",)),
     Table("batch_line", ("batch_id", "line")),
+    Table("vendor_batch", ("id",)),
+    Table("vendor_item", ("job_id",)),
     Table("webhook", ("id",)),
     Table("webhook_secret", ("customer_id",)),
     Table("webhook_order", ("request_id",)),
@@ -57,6 +59,11 @@ COPIED = (
     Table("installation", ("only_one",)),
     Table("limiter", ("name",)),
     Table("finding", ("customer_id", "mark")),
+    Table("admin_key", ("id",)),
+    Table("browser_session", ("id",)),
+    Table("admin_act", ("seq",)),
+    Table("account_pause", ("account",)),
+    Table("link_check", ("at",)),
     Table("alert", ("id",)),
     Table("alert_message", ("id",)),
 )
@@ -182,6 +189,7 @@ def _write(tx: Transaction, pages: _Pages) -> dict[str, int]:
         where = " AND ".join(f"{name} = :{name}" for name in table.key)
         tx.execute(f"UPDATE {table.name} SET {table.later} = :value WHERE {where}", row)
     tx.number_on("transfer", "seq")
+    tx.number_on("admin_act", "seq")
     return counts
 
 

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
-Queue = Literal["jobs", "webhooks", "batches", "storage"]
+Queue = Literal["jobs", "webhooks", "batches", "storage", "vendor_batches"]
 """One for each kind of work, with a bound of its own on how much of it runs in a process."""
 
 Handler = Callable[[str], Awaitable[None]]

@@ -40,8 +40,20 @@ only if works of the form before could not be understood."""
 PREFIX = "safelight-"
 WORKFLOW = "safelight.work"
 NO_PARTITION = "-"
-WIDTHS: Mapping[Queue, int] = {"jobs": 64, "webhooks": 32, "batches": 4, "storage": 8}
-POLLS_S: Mapping[Queue, float] = {"jobs": 0.5, "webhooks": 0.5, "batches": 1.0, "storage": 1.0}
+WIDTHS: Mapping[Queue, int] = {
+    "jobs": 64,
+    "webhooks": 32,
+    "batches": 4,
+    "storage": 8,
+    "vendor_batches": 8,
+}
+POLLS_S: Mapping[Queue, float] = {
+    "jobs": 0.5,
+    "webhooks": 0.5,
+    "batches": 1.0,
+    "storage": 1.0,
+    "vendor_batches": 2.0,
+}
 CHUNK = 200
 """Works that are queued, put back or removed in one transaction."""
 KEEP_S = 3600.0

@@ -15,24 +15,24 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, S
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
-from safelight import images, jobs
+from safelight import jobs
 from safelight.config import LimitsConfig, QueueConfig
 from safelight.db import Transaction
 from safelight.errors import DeadlineExceeded, ShuttingDown, Unavailable
 from safelight.gateway import joining
 from safelight.gateway.acceptance import Acceptance
 from safelight.gateway.calling import Answer
-from safelight.gateway.cancelling import Cancelling
+from safelight.gateway.cancelling import Cancelling, Noted
 from safelight.gateway.draining import Draining
 from safelight.gateway.following import Following
 from safelight.gateway.forecast import Forecast
+from safelight.gateway.intake import Intake
 from safelight.gateway.key_limits import KeyLimits
 from safelight.gateway.orders import Caller, Event, Order, Outlook, Queued, Standing
 from safelight.gateway.parts import DATABASE_DAMAGED, Parts
 from safelight.gateway.processes import Processes
 from safelight.gateway.progress import Progress, Update
 from safelight.gateway.reading import Reading
-from safelight.gateway.removing import keep_input
 from safelight.gateway.room import Room
 from safelight.gateway.running import Run
 from safelight.gateway.turns import Turns
@@ -98,7 +98,7 @@ class Gateway(Reading):
     ) -> None:
         super().__init__(parts.db, parts.clock, pepper)
         self._parts = parts
-        self._max_file_bytes = max_file_bytes
+        self._intake = Intake(parts, max_file_bytes=max_file_bytes)
         self._watch = Watch(parts.spool.clear)
         self._following = Following(parts.db, self._watch)
         self._forecast = Forecast(parts.pool, parts.clock)
@@ -183,15 +183,12 @@ class Gateway(Reading):
         return self._forecast.outlook(request, canvas, waiting=waiting)
 
     async def stage_input(self, path: Path, *, param: str) -> BlobRef:
-        """Check a caller's picture and keep it, so that its job survives a crash.
+        """Check a caller's picture, write it anew and keep that, so that its job survives a crash.
 
         Raises:
             InvalidImage: it is no usable picture; names `param`.
         """
-        limit = self._max_file_bytes
-        blob = await self._parts.pixels.describe_input(path, max_bytes=limit, param=param)
-        await keep_input(self._parts, path, blob.digest, images.InputProof(param))
-        return blob
+        return await self._intake.stage(path, param=param)
 
     # --- orders ----------------------------------------------------------------------------
 
@@ -228,18 +225,18 @@ class Gateway(Reading):
             raise ShuttingDown
         return await self._acceptance.accept(request, caller, queued)
 
-    async def cancel(self, customer_id: str, job_id: str) -> Job:
+    async def cancel(self, customer_id: str, job_id: str, *, noted: Noted | None = None) -> Job:
         """Cancel a customer's job, and return it as it is then.
 
         One for which no call is under way ends at once and costs nothing. A call that is out cannot
         be called back: no further attempt is made, and if its picture comes it is delivered and
-        charged. A job that has ended stays as it is.
+        charged. A job that has ended stays as it is. `noted` notes it in the same transaction.
 
         Raises:
             NotFound: no such job, or another customer's.
             Unavailable: the database is away; nothing was changed.
         """
-        return await self.cancelling.cancel(customer_id, job_id)
+        return await self.cancelling.cancel(customer_id, job_id, noted=noted)
 
     def _stop_buying(self, job_id: str) -> None:
         if job_id in self._runs:

@@ -187,7 +187,8 @@ class Acceptance:
     ) -> _Draft:
         digest = joining.fingerprint(request, caller.route)
         batch = queued is not None and queued.job_class is JobClass.BATCH
-        quote = self._parts.channels.quote(request, batch=batch)
+        vendor_batch = queued is not None and queued.vendor_batch
+        quote = self._parts.channels.quote(request, batch=batch, vendor_batch=vendor_batch)
         return _Draft(request, caller, digest, quote, names, queued)
 
     def look_again(self) -> None:

@@ -22,11 +22,13 @@ from safelight.gateway.parts import UNTIL_CANCELLED, Parts
 from safelight.gateway.turns import Turns
 from safelight.pool import Lease
 from safelight.pool.limiter import IMAGES, INPUT_IMAGES, REQUESTS
-from safelight.types import Job, Operation, Received, Stage, UpstreamCall
+from safelight.types import Account, Job, Micros, Operation, Received, Stage, UpstreamCall
 
 log = logging.getLogger("safelight.gateway")
 
 MINUTE_MS = 60_000
+RETURNED = "returned"
+"""How the attempt of a line ended that came back from a vendor batch without a picture."""
 
 
 class Lost(Exception):
@@ -114,9 +116,7 @@ class Calls:
                 deadline=deadline,
                 on_partial=self._on_partial if call.partial_images else None,
             )
-            cost = costs.vendor_cost_micros(account, received.usage)
-            if cost is not None:
-                parts.notes.metrics.vendor_cost.add(account.name, by=cost)
+            cost = self._cost(account, received)
             pending = False
             parts.pool.release(lease, None, cost_micros=cost, limits=received.limits)
             answer = Answer(received, job.epoch, k, lease, cost, journalled=False)
@@ -145,6 +145,16 @@ class Calls:
                 parts.pool.drop(lease, sent=sent)
             self._turns.look_again()
         return answer
+
+    async def _call(self) -> UpstreamCall:
+        partials = self._job.request.partial_images if self._on_partial else 0
+        return await call_of(self._parts, self._job, partials=partials)
+
+    def _cost(self, account: Account, received: Received) -> Micros | None:
+        cost = costs.vendor_cost_micros(account, received.usage)
+        if cost is not None:
+            self._parts.notes.metrics.vendor_cost.add(account.name, by=cost)
+        return cost
 
     async def journal(self, answer: Answer, stage: Stage = Stage.RECEIVED) -> None:
         """Journal that an answer has come, and how far it is."""
@@ -235,31 +245,6 @@ class Calls:
             )
         return max((at for at in found if at is not None), default=None)
 
-    async def _call(self) -> UpstreamCall:
-        request, plan = self._job.request, self._job.size_plan
-        storage = self._parts.storage
-        # Where the pixels are remade here, a lossy canvas would be lossy twice.
-        remade = plan.remakes
-        return UpstreamCall(
-            job_id=self._job.id,
-            n=self._job.n,
-            operation=request.operation,
-            prompt=self._parts.channels.upstream_prompt(request),
-            size=plan.canvas,
-            output_format="png" if remade else request.output_format,
-            output_compression=None if remade else request.output_compression,
-            quality=request.quality,
-            background=request.background,
-            moderation=request.moderation,
-            input_fidelity=request.input_fidelity,
-            inputs=request.inputs,
-            input_paths=tuple([await storage.local_path(ref.digest) for ref in request.inputs]),
-            mask=request.mask,
-            mask_path=await storage.local_path(request.mask.digest) if request.mask else None,
-            partial_images=request.partial_images if self._on_partial else 0,
-            user=request.user,
-        )
-
     # --- after -----------------------------------------------------------------------------------
 
     async def _failed(self, lease: Lease, k: int, error: UpstreamError, deadline: float) -> None:
@@ -335,6 +320,32 @@ class Calls:
                 "code": error.code,
             },
         )
+
+
+async def call_of(parts: Parts, job: Job, *, partials: int = 0) -> UpstreamCall:
+    """Return what an adapter is asked for one attempt of a job."""
+    request, plan, storage = job.request, job.size_plan, parts.storage
+    # Where the pixels are remade here, a lossy canvas would be lossy twice.
+    remade = plan.remakes
+    return UpstreamCall(
+        job_id=job.id,
+        n=job.n,
+        operation=request.operation,
+        prompt=parts.channels.upstream_prompt(request),
+        size=plan.canvas,
+        output_format="png" if remade else request.output_format,
+        output_compression=None if remade else request.output_compression,
+        quality=request.quality,
+        background=request.background,
+        moderation=request.moderation,
+        input_fidelity=request.input_fidelity,
+        inputs=request.inputs,
+        input_paths=tuple([await storage.local_path(ref.digest) for ref in request.inputs]),
+        mask=request.mask,
+        mask_path=await storage.local_path(request.mask.digest) if request.mask else None,
+        partial_images=partials,
+        user=request.user,
+    )
 
 
 def note_unless_journalled(tx: Transaction, job_id: str, answer: Answer) -> None:

@@ -15,6 +15,9 @@ from safelight.gateway import ending
 from safelight.gateway.parts import Parts
 from safelight.types import Job, JobState
 
+Noted = Callable[[Transaction, Job, Job], None]
+"""Is told, in the transaction that cancels, of the job before and after."""
+
 
 class Cancelling:
     """Cancels jobs for one process.
@@ -32,14 +35,19 @@ class Cancelling:
         self._ended = ended
         self._unwanted = unwanted
 
-    async def cancel(self, customer_id: str, job_id: str) -> Job:
+    async def cancel(self, customer_id: str, job_id: str, *, noted: Noted | None = None) -> Job:
         """Cancel a customer's job and return it as it is then.
+
+        Args:
+            customer_id: whose.
+            job_id: which.
+            noted: notes that it is done, in the same transaction.
 
         Raises:
             NotFound: no such job, or another customer's.
             Unavailable: the database is away; nothing was changed.
         """
-        job = await self._cancel(job_id, customer_id)
+        job = await self._cancel(job_id, customer_id, noted)
         if job is None:
             raise NotFound(f"No job has the id {job_id!r}.", param="id")
         return job
@@ -48,7 +56,9 @@ class Cancelling:
         """Look again at a job whose customer has cancelled it: perhaps no call is out any more."""
         await self._cancel(job_id, None)
 
-    async def _cancel(self, job_id: str, customer_id: str | None) -> Job | None:
+    async def _cancel(
+        self, job_id: str, customer_id: str | None, noted: Noted | None = None
+    ) -> Job | None:
         transfer_id = self._parts.new_id("tr")
 
         def cancel(tx: Transaction) -> tuple[Job | None, bool]:
@@ -57,7 +67,10 @@ class Cancelling:
                 return None, False
             if job.state.terminal:
                 return job, False
-            return ending.cancel(tx, job, transfer_id=transfer_id), True
+            ended = ending.cancel(tx, job, transfer_id=transfer_id)
+            if noted is not None:
+                noted(tx, job, ended)
+            return ended, True
 
         job, changed = await self._parts.db.write(cancel)
         if job is not None and changed:

@@ -49,12 +49,14 @@ class Queued(msgspec.Struct, frozen=True):
         priority: among the queued jobs of its customer, 1 to 2^31 - 1, the lowest first.
         not_before: when they may begin, milliseconds since 1970; None: at once.
         batch_id: of the batch that they are lines of.
+        vendor_batch: whether they go to a vendor's Batch API, at the price of that.
     """
 
     job_class: JobClass = JobClass.JOB
     priority: int = 100
     not_before: int | None = None
     batch_id: str | None = None
+    vendor_batch: bool = False
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from functools import partial
 
 import aiohttp
 
-from safelight import alerts, jobs
+from safelight import alerts, jobs, link_checks
 from safelight.config_watch import ProberConfig
 from safelight.gateway.parts import Parts
 from safelight.links import Links
@@ -86,6 +86,8 @@ class Prober:
                     "a link cannot be downloaded", extra={"fault": cause, "subject": image.id}
                 )
         if causes:
+            good = causes.count("ok")
+            await self._parts.db.write(partial(link_checks.note, tried=len(causes), good=good))
             silent = all(cause in _NO_ANSWER for cause in causes)
             self._silent_rounds = self._silent_rounds + 1 if silent else 0
         return causes

@@ -19,6 +19,7 @@ from safelight.attempts import Attempt
 from safelight.clock import Clock
 from safelight.db import Database, Transaction
 from safelight.errors import FaultClass, ShuttingDown, Unavailable
+from safelight.gateway.calling import RETURNED
 from safelight.gateway.notes import SUPERSEDED
 from safelight.gateway.orders import PartialImage, Standing, Step
 from safelight.gateway.watch import Watch
@@ -100,7 +101,7 @@ def history(job: Job, made: Sequence[Attempt], *, now_ms: int) -> tuple[Step, ..
 def _attempt_steps(number: int, attempt: Attempt) -> list[Step]:
     name = _name(attempt)
     steps = [Step(f"{name}.sent", JobState.IN_PROGRESS, Stage.SENT, attempt.sent_at, number)]
-    if attempt.ended_at is None or attempt.outcome in (None, SUPERSEDED):
+    if attempt.ended_at is None or attempt.outcome in (None, SUPERSEDED, RETURNED):
         return steps
     if attempt.outcome == "ok":
         received = Step(

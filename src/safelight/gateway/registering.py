@@ -290,10 +290,8 @@ class Registering:
     async def _check(self, url: str) -> None:
         try:
             await self._notifying.client.check(url)
-        except Refused as refused:
+        except (Refused, CallFailed) as refused:
             raise InvalidValue(refused.reason, param="url") from None
-        except CallFailed:
-            raise InvalidValue("The address's name cannot be resolved.", param="url") from None
 
     async def _with(
         self, identity: Identity, webhook_id: str, work: Callable[[Transaction, Webhook], T]

@@ -34,8 +34,17 @@ def blobs_in_use(tx: Transaction, digests: Collection[str]) -> set[str]:
     return lifetimes.blobs_in_use(tx, digests) | files.blobs_in_use(tx, digests)
 
 
-async def keep_input(parts: Parts, path: Path, digest: str, proof: images.InputProof) -> None:
-    """Keep a caller's picture, so that an order may name it; nobody writes to its file any more.
+async def keep_input(
+    parts: Parts, path: Path, digest: str, proof: images.InputProof, *, given: bool = True
+) -> None:
+    """Keep a caller's picture, so that an order may name it.
+
+    Args:
+        parts: rooms below.
+        path: its bytes.
+        digest: of these.
+        proof: verifies them as they are read back.
+        given: whether nobody writes to that file any more, so that it may become the blob.
 
     Raises:
         InvalidImage: the proof refuses it.
@@ -43,7 +52,7 @@ async def keep_input(parts: Parts, path: Path, digest: str, proof: images.InputP
         Unavailable: the database does not answer.
     """
     mark = await parts.db.read(lambda tx: removals.mark_of(tx, digest))
-    await parts.storage.put(path, digest, given=True, proof=proof)
+    await parts.storage.put(path, digest, given=given, proof=proof)
     parts.marks.note(digest, mark)
 
 

@@ -8,12 +8,21 @@ that dies in between leaves nothing behind that the next one would not find.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import NamedTuple
 
-from safelight import customers, destinations, installations, jobs, lifetimes, removals
+from safelight import (
+    customers,
+    destinations,
+    image_lists,
+    installations,
+    jobs,
+    lifetimes,
+    removals,
+)
 from safelight.config import RetentionConfig
 from safelight.db import Transaction
-from safelight.errors import Gone, InvalidRequest, NotFound, StorageError
+from safelight.errors import Gone, InvalidRequest, InvalidValue, NotFound, StorageError
 from safelight.gateway.parts import Parts
 from safelight.gateway.removing import Removing, blobs_in_use
 from safelight.types import ImageFormat, ImageRecord
@@ -25,6 +34,8 @@ PAGE = 200
 """Most rows that let go in one transaction."""
 STRAYS_EVERY_S = 86_400.0
 """How often the whole store is listed, over all processes."""
+Noted = Callable[[Transaction, ImageRecord, ImageRecord], None]
+"""Is told, in the transaction that changes a picture, of it before and after."""
 NO_IMAGE = "No image has this id, or its link has expired."
 
 
@@ -61,7 +72,25 @@ class Retention:
         """
         return await self._parts.db.read(lambda tx: _own(tx, customer_id, image_id))
 
-    async def pin(self, customer_id: str, image_id: str) -> ImageRecord:
+    async def page(
+        self, wanted: image_lists.Wanted, *, after: str | None, limit: int
+    ) -> image_lists.Page:
+        """Return pictures of a customer, newest first, behind the picture `after`.
+
+        Raises:
+            InvalidValue: `after` is no picture of this customer.
+        """
+        try:
+            return await self._parts.db.read(
+                lambda tx: image_lists.page(tx, wanted, after=after, limit=limit)
+            )
+        except LookupError:
+            message = "'after' must be the id of one of your pictures."
+            raise InvalidValue(message, param="after") from None
+
+    async def pin(
+        self, customer_id: str, image_id: str, *, noted: Noted | None = None
+    ) -> ImageRecord:
         """Keep a picture until it is unpinned, and carry it to the customer's bucket if it has one.
 
         Raises:
@@ -70,15 +99,17 @@ class Retention:
         """
 
         def work(tx: Transaction) -> ImageRecord:
-            _own(tx, customer_id, image_id)
+            before = _own(tx, customer_id, image_id)
             lifetimes.pin(tx, customer_id, image_id)
             if destinations.of_customer(tx, customer_id) is not None:
                 destinations.carry(tx, customer_id, image_id)
-            return _own(tx, customer_id, image_id)
+            return _changed(tx, before, noted)
 
         return await self._parts.db.write(work)
 
-    async def unpin(self, customer_id: str, image_id: str) -> ImageRecord:
+    async def unpin(
+        self, customer_id: str, image_id: str, *, noted: Noted | None = None
+    ) -> ImageRecord:
         """Let a picture expire again, as late from now as a new one would.
 
         Raises:
@@ -90,11 +121,11 @@ class Retention:
             found = _own(tx, customer_id, image_id)
             keep_s = self._config.keep_s(found.link_ttl_s) or 0
             lifetimes.unpin(tx, customer_id, image_id, keep_s=keep_s)
-            return _own(tx, customer_id, image_id)
+            return _changed(tx, found, noted)
 
         return await self._parts.db.write(work)
 
-    async def delete(self, customer_id: str, image_id: str) -> None:
+    async def delete(self, customer_id: str, image_id: str, *, noted: Noted | None = None) -> None:
         """Delete a picture: its bytes are gone when this returns, unless another row names them.
 
         Where the store does not answer now they go as soon as it does. To delete what is deleted
@@ -105,10 +136,13 @@ class Retention:
         """
 
         def work(tx: Transaction) -> list[str]:
+            before = jobs.get_image(tx, image_id)
             try:
                 digest = lifetimes.delete(tx, customer_id, image_id, "requested")
             except LookupError:
                 raise NotFound(NO_IMAGE) from None
+            if digest is not None and before is not None:
+                _changed(tx, before, noted)
             going = [] if digest is None else [digest]
             going += lifetimes.originals_of_deleted(tx, going)
             removals.want(tx, going)
@@ -240,6 +274,14 @@ def refuse_gone(records: list[ImageRecord]) -> None:
             "The picture of this order was deleted or has expired. The order stays as it is; send "
             "a new one, without this Idempotency-Key, for a new picture."
         )
+
+
+def _changed(tx: Transaction, before: ImageRecord, noted: Noted | None) -> ImageRecord:
+    after = jobs.get_image(tx, before.id)
+    assert after is not None, "rows of pictures stay"
+    if noted is not None:
+        noted(tx, before, after)
+    return after
 
 
 def _own(tx: Transaction, customer_id: str, image_id: str) -> ImageRecord:

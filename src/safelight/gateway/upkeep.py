@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from safelight import limiters
+from safelight import account_pauses, limiters
 from safelight.db import Transaction
 from safelight.errors import UpstreamError
 from safelight.gateway.parts import Parts
@@ -19,7 +19,7 @@ log = logging.getLogger("safelight.pool")
 
 SHARE_S = 2.0
 """How often what was learnt is written and read."""
-SHOW_S = 10.0
+SHOW_S = 5.0
 """How often the state of the accounts is written, for people."""
 PROBE_TIMEOUT_S = 20.0
 PROBE_PAUSE_MAX = 20
@@ -41,20 +41,27 @@ class Upkeep:
         self._seen: dict[str, int] = {}
         self._looks = 0
         self._probe_at: dict[str, int] = {}
+        self._shown: list[tuple[str, str, float]] = []
 
     async def share(self) -> None:
-        """Write what this process has learnt, then take over what others have."""
+        """Write what this process has learnt, then take over what others have, and what is paused.
+
+        Where the word for an account has changed, or its score by a tenth, it is written at once,
+        not at the next `show`.
+        """
         pool, clock = self._parts.pool, self._parts.clock
         now = clock.monotonic()
         learnt = {name: one.keep(now) for name, one in pool.limiters.items() if one.changed}
 
-        def work(tx: Transaction) -> list[limiters.LimiterRow]:
+        def work(tx: Transaction) -> tuple[list[limiters.LimiterRow], set[str]]:
             for name, one in learnt.items():
                 limiters.keep_limiter(tx, _row(name, one, tx.now_ms))
-            return limiters.all_limiters(tx)
+            return limiters.all_limiters(tx), set(account_pauses.all_pauses(tx))
 
         try:
-            rows = await (self._parts.db.write(work) if learnt else self._parts.db.read(work))
+            rows, paused = await (
+                self._parts.db.write(work) if learnt else self._parts.db.read(work)
+            )
         except BaseException:
             for name in learnt:
                 pool.limiters[name].changed = True
@@ -67,9 +74,13 @@ class Upkeep:
             self._seen[row.name] = row.changed_at
             if limiter is not None and news and row.name not in learnt:
                 limiter.adopt(_learnt(row, now_ms), now)
+        pool.pause(paused)
+        if self._shown and self._words() != self._shown:
+            await self.show()
 
     async def show(self) -> None:
         """Write how the accounts do."""
+        self._shown = self._words()
         now_ms = self._parts.clock.now_ms()
         rows = [self._state(view, now_ms) for view in self._parts.pool.views()]
 
@@ -81,6 +92,7 @@ class Upkeep:
 
     async def leave(self) -> None:
         """Write what was learnt last, and take the states of the accounts away."""
+        self._shown = []
         await self.share()
         await self._parts.db.write(lambda tx: limiters.keep_account_states(tx, self._owner, []))
 
@@ -108,6 +120,10 @@ class Upkeep:
             return False
         return True
 
+    def _words(self) -> list[tuple[str, str, float]]:
+        views = self._parts.pool.views()
+        return [(view.state, view.reason, round(view.score, 1)) for view in views]
+
     def _state(self, view: AccountView, now_ms: int) -> limiters.AccountStateRow:
         until = None if view.until_s is None else now_ms + round(view.until_s * 1000)
         return limiters.AccountStateRow(
@@ -117,6 +133,8 @@ class Upkeep:
             reason=view.reason,
             until=until,
             in_flight=view.in_flight,
+            score=view.score,
+            fail_share=view.fail_share,
         )
 
 

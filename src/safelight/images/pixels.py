@@ -1,26 +1,31 @@
-"""The threads that work on pictures: a bounded pool for checks, and one for new pixels.
+"""The threads that work on pictures: bounded pools for checks, for new pixels and for inputs.
 
 Owns the threads and the decision whether a picture needs new pixels; `rendering` makes them. A
-picture whose plan and format are already right is never decoded.
+picture whose plan and format are already right is never decoded. What callers send is decoded in
+processes of its own (`sandbox`); the threads of inputs only wait for them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from safelight.errors import InvalidImage
 from safelight.images.reading import Probe
-from safelight.images.structure import describe_input, probe, verify, verify_open
+from safelight.images.sandbox import Sandbox
+from safelight.images.structure import describe, describe_input, probe, verify, verify_open
 from safelight.types import BlobRef, ImageFormat, SizePlan
 
 T = TypeVar("T")
 
 _CHECK_THREADS = 4
+_DECODERS = max(1, min(4, os.cpu_count() or 1))
+"""Inputs that are decoded at one time, each in a process of its own."""
 
 
 class BadPicture(Exception):
@@ -62,19 +67,39 @@ class Proof:
         return found.format == "png"
 
 
+class Cleaner(Protocol):
+    """Writes callers' pictures anew; see `sandbox.Sandbox`."""
+
+    def clean(self, source: Path, target: Path, kind: ImageFormat) -> None:
+        """Write a new file of a picture's pixels alone. Blocks.
+
+        Raises:
+            InvalidImage: its pixels cannot be decoded within the limits.
+            Unavailable: it cannot be decoded here and now.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
 class PixelWorker:
     """Threads for work on pictures: a few that make pixels, a few that only check.
 
     Args:
         workers: how many pictures are decoded at the same time. Each takes up to about 200 MB for
             the largest sizes, and libvips spreads each over the cores.
+        cleaner: decodes callers' pictures; None: processes of its own.
     """
 
-    def __init__(self, workers: int = 2) -> None:
+    def __init__(self, workers: int = 2, cleaner: Cleaner | None = None) -> None:
         self._workers = workers
         self._pixels = ThreadPoolExecutor(workers, thread_name_prefix="pixels")
         # Checks have threads of their own: they are short and must not queue behind a resample.
         self._checks = ThreadPoolExecutor(_CHECK_THREADS, thread_name_prefix="checks")
+        self._inputs = ThreadPoolExecutor(_DECODERS, thread_name_prefix="inputs")
+        self._cleaner: Cleaner = cleaner or Sandbox()
 
     def __repr__(self) -> str:
         return f"PixelWorker(workers={self._workers})"
@@ -103,6 +128,33 @@ class PixelWorker:
         """
         work = partial(describe_input, path, max_bytes=max_bytes, param=param)
         return await self._run(self._checks, work)
+
+    async def clean_input(
+        self, source: Path, target: Path, found: BlobRef, *, param: str
+    ) -> BlobRef:
+        """Write a caller's picture anew, without anything but its pixels; see `Sandbox.clean`.
+
+        Whoever is cancelled waits for the end, so that nobody writes to `target` afterwards.
+
+        Args:
+            source: the upload, described.
+            target: the new file.
+            found: what describes it.
+            param: the request parameter it came in; errors name it.
+
+        Raises:
+            InvalidImage: it cannot be decoded within the limits.
+            Unavailable: it cannot be decoded here and now.
+        """
+        work = partial(_clean, self._cleaner, source, target, found.format, param)
+        future = asyncio.ensure_future(self._run(self._inputs, work))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait({future})
+            if not future.cancelled():
+                future.exception()  # nobody else will look at it
+            raise
 
     async def render(
         self,
@@ -141,6 +193,8 @@ class PixelWorker:
         """Finish what runs and end the threads."""
         self._pixels.shutdown()
         self._checks.shutdown()
+        self._inputs.shutdown()
+        self._cleaner.close()
 
     async def _run(self, pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
@@ -156,6 +210,15 @@ def judged(check: Callable[[T], Probe], file: T) -> Probe:
         return check(file)
     except InvalidImage as error:
         raise BadPicture(error.message) from error
+
+
+def _clean(cleaner: Cleaner, source: Path, target: Path, kind: ImageFormat, param: str) -> BlobRef:
+    try:
+        cleaner.clean(source, target, kind)
+    except InvalidImage as error:
+        error.param = param
+        raise
+    return describe(target)
 
 
 def _decode(path: Path) -> None:

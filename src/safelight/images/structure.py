@@ -11,6 +11,7 @@ from types import ModuleType
 
 from safelight.errors import InvalidImage
 from safelight.images import jpeg, png, webp
+from safelight.images.foreign import check_plain
 from safelight.images.reading import Probe, Reader
 from safelight.types import BlobRef
 from safelight.windows import digest_of
@@ -63,7 +64,9 @@ def verify_open(descriptor: int) -> Probe:
 
 
 def describe_input(path: Path, *, max_bytes: int, param: str) -> BlobRef:
-    """Describe a picture that a caller sent, and hold it to the limits; `InputProof` verifies it.
+    """Describe a picture that a caller sent, hold it to the limits and verify its structure.
+
+    Its header comes first: what says that it is too large is read no further.
 
     Args:
         path: the spooled upload.
@@ -78,6 +81,9 @@ def describe_input(path: Path, *, max_bytes: int, param: str) -> BlobRef:
     try:
         _check_bytes(path.stat().st_size, max_bytes)
         _check_pixels(probe(path))
+        with path.open("rb", buffering=0) as file:
+            check_plain(file.fileno())
+            verify_open(file.fileno())
         return describe(path)
     except InvalidImage as error:
         error.param = param
@@ -85,7 +91,7 @@ def describe_input(path: Path, *, max_bytes: int, param: str) -> BlobRef:
 
 
 class InputProof:
-    """Verifies a caller's picture while its blob store reads it back (`safelight.storage.Proof`).
+    """Verifies an input picture while its blob store reads it back (`safelight.storage.Proof`).
 
     Args:
         param: the request parameter it came in; errors name it.

@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from safelight.clock import Clock
 from safelight.config import PoolConfig
 from safelight.errors import FaultClass, UpstreamError
 from safelight.notices import LimitNotice
-from safelight.pool.crowd import Crowd, able
+from safelight.pool.choice import LEAST_WAIT_S, usable_among
+from safelight.pool.crowd import Crowd
 from safelight.pool.decisions import (
-    REFUSED,
-    UNFUNDED,
     Decision,
     Down,
     Lease,
     Need,
     Nothing,
     Wait,
-    none_serves,
 )
 from safelight.pool.endpoint import Endpoint
 from safelight.pool.health import Health
@@ -55,7 +53,6 @@ FEW = 32
 PACES_MAX = 1000
 OCCUPIED_S = 1.0
 """When to look again at an account that has as much in flight as it may; an end comes sooner."""
-LEAST_WAIT_S = 0.05
 LATENCY_WEIGHT = 0.1
 SOFT_TIMEOUT_UNKNOWN_S = 100.0
 """Until enough pictures are measured."""
@@ -300,10 +297,23 @@ class Pool:
         self._states[account].health.accept(self._clock.monotonic())
         self._note(self._states[account])
 
+    def pause(self, names: Collection[str]) -> None:
+        """Give no new lease of these accounts, and of no others; leases that are out go on."""
+        for name, state in self._states.items():
+            if state.paused != (name in names):
+                state.paused = name in names
+                self._paces.clear()
+                if self._crowd is not None:
+                    self._crowd.wake(state)
+
     def views(self) -> list[AccountView]:
         """Return how every account does."""
         now = self._clock.monotonic()
-        return [view(state, now) for state in self._states.values()]
+        usual = self._find_usual()
+        return [
+            view(state, now, score=min(1.0, 1 / self._badness(state, *usual)))
+            for state in self._states.values()
+        ]
 
     def endpoints_down(self) -> dict[str, bool]:
         """Return whether each endpoint is down, by what it fails as."""
@@ -341,27 +351,7 @@ class Pool:
             self._crowd.note(state)
 
     def _usable(self, need: Need, now: float) -> list[State] | Down | Nothing:
-        """Return the accounts that could serve, free or not; or why there are none."""
-        serving = [s for s in self._states.values() if able(s.account, need)]
-        if not serving:
-            return none_serves(need)
-        accepted = [s for s in serving if not s.health.refused]
-        if not accepted:
-            return REFUSED
-        capable = [s for s in accepted if not s.health.lacks(need, now)]
-        if not capable:
-            return none_serves(need)
-        funded = [s for s in capable if not s.limiter.exhausted(now)]
-        if not funded:
-            return UNFUNDED
-        up = [s for s in funded if not s.endpoint.down]
-        # Ejections leave at least half of an endpoint's accounts; all can be out of a smaller set,
-        # and then the ones that return first are what there is.
-        up = [s for s in up if not s.health.ejected(now)] or up
-        canaries = [s for s in funded if s.endpoint.down and s.endpoint.canary_in(now) <= 0]
-        if not up and not canaries:
-            return Down(max(LEAST_WAIT_S, min(s.endpoint.canary_in(now) for s in funded)))
-        return up + canaries
+        return usable_among(self._states.values(), need, now)
 
     def _free_in(self, state: State, need: Need, now: float, budgets: dict[str, float]) -> float:
         """Return seconds until an account is free; `budgets` keeps what was found by group."""
@@ -403,10 +393,7 @@ class Pool:
 
     def _better(self, drawn: list[State]) -> State:
         if self._usual_for <= 0:
-            self._usual = (
-                _median(s.latency_s for s in self._states.values()),
-                _median(s.cost_micros for s in self._states.values()),
-            )
+            self._usual = self._find_usual()
             # Of many they move slowly, and sorting all of them is the dearest part of a decision.
             self._usual_for = len(self._states) // FEW
         latency_s, cost = self._usual
@@ -414,11 +401,19 @@ class Pool:
 
     def _score(self, state: State, usual_s: float, usual_cost: float) -> float:
         """Return what the next picture meets here in work, failure, time and money."""
-        slowness = state.latency_s / usual_s if state.latency_s > 0 < usual_s else 1.0
-        cost = state.cost_micros / usual_cost if state.cost_micros > 0 < usual_cost else 1.0
         cap = min(self._cap(state), 1000.0)
         load = (state.in_flight + 1) / cap
-        return load * (1 + FAIL_FACTOR * state.health.fail_share) * slowness * cost
+        return load * self._badness(state, usual_s, usual_cost)
+
+    def _badness(self, state: State, usual_s: float, usual_cost: float) -> float:
+        """Return the same but for the work: 1 for the usual account when it never fails."""
+        slowness = state.latency_s / usual_s if state.latency_s > 0 < usual_s else 1.0
+        cost = state.cost_micros / usual_cost if state.cost_micros > 0 < usual_cost else 1.0
+        return (1 + FAIL_FACTOR * state.health.fail_share) * slowness * cost
+
+    def _find_usual(self) -> tuple[float, float]:
+        states = self._states.values()
+        return _median(s.latency_s for s in states), _median(s.cost_micros for s in states)
 
     def _lease(self, state: State, need: Need, now: float) -> Lease:
         lease = Lease(state.account, need, now, spent=state.limiter.spend(need, now))

@@ -65,7 +65,7 @@ class Crowd:
         passed_over: list[State] = []
 
         def look(state: State) -> float:
-            if state.health.refused or state.health.ejected(now) or state.limiter.exhausted(now):
+            if _out(state, now):
                 return math.inf
             return self._free_in(state, plain, now, budgets)
 
@@ -129,6 +129,16 @@ class Crowd:
                 Lineup([state for state in serving if state.account.tier == tier]) for tier in tiers
             ]
         return self._lineups[need.kind]
+
+
+def _out(state: State, now: float) -> bool:
+    """Return whether an account is to get nothing now, whatever its limits say."""
+    return (
+        state.paused
+        or state.health.refused
+        or state.health.ejected(now)
+        or state.limiter.exhausted(now)
+    )
 
 
 def able(account: Account, need: Need) -> bool:

@@ -115,7 +115,8 @@ class Meter:
         if self.per_minute is None:
             return math.inf
         ahead_s = self._burst_s() - max(0.0, self._full_at - now)
-        spaced = 0 if ahead_s < 0 else math.floor(ahead_s / self._interval_s() + 1e-9) + 1
+        # Sums of intervals are a hair off: what is a hair late fits.
+        spaced = math.floor(ahead_s / self._interval_s() + 1e-9) + 1
         return max(0, min(spaced, self.capacity - self.used(now)))
 
     def spend(self, now: float, units: int = 1) -> Spent:

@@ -22,6 +22,10 @@ class AccountView:
     reason: str
     until_s: float | None
     in_flight: int
+    score: float = 1.0
+    """How the pool finds it beside the others: 1 is the usual one without a fault, 0 the worst."""
+    fail_share: float = 0.0
+    """Moving share of its attempts that failed."""
 
 
 @dataclass(eq=False)
@@ -37,13 +41,17 @@ class State:
     """Moving average over delivered pictures; 0: none yet."""
     cost_micros: float = 0.0
     """Moving average of the vendor's price per delivered picture; 0: unknown."""
+    paused: bool = False
+    """The operator wants no new attempt from it."""
 
 
-def view(state: State, now: float) -> AccountView:
+def view(state: State, now: float, *, score: float = 1.0) -> AccountView:
     """Return how an account does now, monotonic seconds."""
     health, limiter = state.health, state.limiter
     word, reason, until = "ready", "", None
-    if health.refused:
+    if state.paused:
+        word, reason = "paused", "by the operator"
+    elif health.refused:
         word, reason = "refused", health.reason
     elif limiter.exhausted(now):
         word, reason = "exhausted", "no money upstream"
@@ -56,4 +64,6 @@ def view(state: State, now: float) -> AccountView:
         word, reason = "returning", health.reason
     elif limiter.cooling_until > now:
         word, reason, until = "cooling", "rate limit", limiter.cooling_until - now
-    return AccountView(state.account, word, reason, until, state.in_flight)
+    return AccountView(
+        state.account, word, reason, until, state.in_flight, score, health.fail_share
+    )

@@ -107,7 +107,14 @@ class _Unpacker(Protocol):
 class Answer:
     """An answer whose headers have arrived; its body is read piece by piece."""
 
-    def __init__(self, response: aiohttp.ClientResponse, timers: Timers, lane: Lane) -> None:
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        timers: Timers,
+        lane: Lane,
+        *,
+        body_max: int = BODY_MAX,
+    ) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self.content_type = response.content_type.lower()
@@ -124,7 +131,8 @@ class Answer:
         self._packed = b""
         self._ended = False
         self._unpacker = self._make_unpacker()
-        if (response.content_length or 0) > BODY_MAX:
+        self._body_max = body_max
+        if (response.content_length or 0) > body_max:
             raise too_large()
 
     async def read(self, *, flowing: bool) -> bytes:
@@ -148,7 +156,7 @@ class Answer:
             piece = self._unpack(data)
             if piece:
                 self._body_bytes += len(piece)
-                if self._body_bytes > BODY_MAX:
+                if self._body_bytes > self._body_max:
                     raise too_large()
                 return piece
         return b""
@@ -196,7 +204,7 @@ class Answer:
         finally:
             self._flow.end()
         self._wire_bytes += len(data)
-        if self._wire_bytes > BODY_MAX:
+        if self._wire_bytes > self._body_max:
             raise too_large()
         if flowing and self._rate.too_slow(timers.clock.monotonic(), len(data)):
             raise stalled()
@@ -264,8 +272,11 @@ class Transport:
         *,
         headers: Mapping[str, str],
         data: Body | None = None,
+        body_max: int = BODY_MAX,
     ) -> AsyncIterator[Answer]:
         """Send a request and give its answer; leaving early closes the connection.
+
+        An answer of more than `body_max` bytes is refused.
 
         Raises:
             UpstreamError: the request never left (LOCAL), or no answer came.
@@ -273,7 +284,7 @@ class Transport:
         response = await self._send(method, url, timers, headers=headers, data=data)
         answer: Answer | None = None
         try:
-            answer = Answer(response, timers, self._lane)
+            answer = Answer(response, timers, self._lane, body_max=body_max)
             yield answer
         except BaseException:
             # The connection still carries the rest of an answer that nobody wants.

@@ -41,7 +41,8 @@ class ImagesApi:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._transport = Transport()
+        self.transport = Transport()
+        """The connections, for what else is asked of the same servers."""
 
     async def generate(
         self,
@@ -80,7 +81,7 @@ class ImagesApi:
         try:
             async with (
                 opened_request(target, call, spool=spool, partials=partials) as request,
-                self._transport.exchange(
+                self.transport.exchange(
                     "POST", request.url, timers, headers=request.headers, data=request.body
                 ) as answer,
             ):
@@ -109,7 +110,7 @@ class ImagesApi:
 
     async def _listed(self, target: Target, deadline: float) -> None:
         timers = Timers(self._clock, target.account, deadline)
-        async with self._transport.exchange(
+        async with self.transport.exchange(
             "GET", target.models_url, timers, headers=target.headers()
         ) as answer:
             if target.profile.listless and answer.status in _NO_LIST:
@@ -127,7 +128,7 @@ class ImagesApi:
 
     async def close(self) -> None:
         """Close connections."""
-        await self._transport.close()
+        await self.transport.close()
 
     async def _fetch(
         self, target: Target, address: Address, receiver: Receiver, deadline: float
@@ -137,7 +138,7 @@ class ImagesApi:
         headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
         try:
             url = picture_url(target.base, address.url, target.download_origins)
-            async with self._transport.exchange("GET", url, timers, headers=headers) as answer:
+            async with self.transport.exchange("GET", url, timers, headers=headers) as answer:
                 if 300 <= answer.status < 400:
                     raise redirected(answer)
                 return await receiver.download(answer, address)

@@ -16,7 +16,9 @@ from safelight.clock import Clock
 from safelight.config_file import Seconds
 from safelight.types import Account, Received, UpstreamCall
 from safelight.upstreams import PartialSink
+from safelight.upstreams.batches import VendorBatches
 from safelight.upstreams.images_api import ImagesApi
+from safelight.upstreams.openai_batches import OpenAIBatches
 from safelight.upstreams.openai_request import Target, bearer
 from safelight.upstreams.options import bad_account, bad_option, read_options
 from safelight.upstreams.profiles import PROFILES
@@ -49,6 +51,8 @@ class OpenAIUpstream:
 
     def __init__(self, clock: Clock) -> None:
         self._api = ImagesApi(clock)
+        self.batches: VendorBatches = OpenAIBatches(clock, self._api.transport, _target)
+        """The vendor's Batch API."""
 
     def check(self, account: Account) -> Account:
         """Return the account with its address; see `Upstream.check`.
@@ -65,6 +69,9 @@ class OpenAIUpstream:
             _origins(options.download_hosts)
         except ValueError as error:
             raise bad_option(account, "download_hosts", str(error)) from None
+        if account.vendor_batches and options.profile not in ("openai", "compatible"):
+            problem = f"vendor_batches: servers of profile {options.profile!r} have no Batch API"
+            raise bad_account(account, problem)
         if not account.base_url and options.profile != "openai":
             problem = f"needs base_url, the address of its {options.profile} server"
             raise bad_account(account, problem)

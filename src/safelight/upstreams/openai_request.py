@@ -136,6 +136,16 @@ def _refuse_what_is_lacking(target: Target, call: UpstreamCall) -> None:
         )
 
 
+def image_fields(target: Target, call: UpstreamCall) -> dict[str, object]:
+    """Return the body of a generation that is not streamed, for a line of a batch.
+
+    Raises:
+        UpstreamError: the server cannot serve this (CAPABILITY).
+    """
+    _refuse_what_is_lacking(target, call)
+    return _fields(target, call, 0)
+
+
 def _fields(target: Target, call: UpstreamCall, partials: int) -> dict[str, object]:
     """Return the parameters; one that was not given is not sent, so that the model's default holds.
 

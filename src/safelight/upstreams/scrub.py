@@ -25,6 +25,8 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 
 # Ordered: whole addresses before the hosts in them, named ids before anonymous long tokens.
 _RULES: Final = (
+    # A page in the place of a sentence: somebody may show our message in one of theirs.
+    (r"<[a-z!/?][^<>]{0,400}>?", "[markup]"),
     (r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+", "[address]"),
     (r"\bdata:[\w/+.;=-]*,\S*", "[data]"),
     (r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+", "[link]"),

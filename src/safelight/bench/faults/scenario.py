@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from safelight.bench.faults.batch_api import BatchPlan
 from safelight.bench.faults.limits import Limit
 from safelight.bench.faults.script import Kind, script
 from safelight.bench.faults.timing import Latency, Window
@@ -35,6 +36,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         models: the models that exist.
         strict: refuse unknown parameters and illegal sizes as the vendor does.
         keep_headers: keep the headers of every request in memory and log.
+        batches: how fast its Batch API is.
     """
 
     script: Any = Kind.OK
@@ -51,6 +53,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     models: tuple[str, ...] = ("gpt-image-2",)
     strict: bool = True
     keep_headers: bool = True
+    batches: BatchPlan = BatchPlan()
 
     def __post_init__(self) -> None:
         if self.speed <= 0:

@@ -25,6 +25,7 @@ import msgspec
 from aiohttp import BodyPartReader, web
 
 from safelight.bench.faults import replies
+from safelight.bench.faults.batch_api import BatchDesk
 from safelight.bench.faults.books import Books, Mark, Sale, Seen, SeenFile
 from safelight.bench.faults.chance import uniform
 from safelight.bench.faults.checks import check_fields, check_file, refuse
@@ -78,6 +79,8 @@ class FaultUpstream:
         self._script = script(act, seed=scenario.seed)
         self._windows = [(one, script(one.act, seed=scenario.seed)) for one in scenario.windows]
         self._limiters: dict[str, Limiter] = {}
+        self.desk = BatchDesk(self)
+        """Its Files and Batch API."""
         self._runner: web.AppRunner | None = None
 
     @classmethod
@@ -115,6 +118,7 @@ class FaultUpstream:
         app.router.add_post("/v1/images/generations", self._images)
         app.router.add_post("/v1/images/edits", self._images)
         app.router.add_get("/v1/models", self._models)
+        self.desk.routes(app)
         app.router.add_get("/log", self._log)
         app.router.add_get("/summary", self._summary)
         app.router.add_post("/mark", self._mark)
@@ -294,6 +298,14 @@ class FaultUpstream:
         if seen.model not in self.models:
             return Behaviour(kind=Kind.MODEL_GONE)
         return check_fields(seen) if self.strict else None
+
+    def decide_line(self, seen: Seen) -> Behaviour:
+        """Return what happens to one line of a batch: batches have no limits by the minute."""
+        return self._check(seen) or behaviour(self._script(seen))
+
+    def knows(self, key: str) -> bool:
+        """Return whether a key is good."""
+        return self._is_known(key)
 
     def _is_known(self, key: str) -> bool:
         return bool(key) and (self.keys is None or key in self.keys)

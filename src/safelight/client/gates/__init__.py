@@ -4,7 +4,8 @@
     parsing      gates by name, as in a run file
     size, weight, blank, background, duplicates, text    one gate each
     pixels       opening and shrinking (libvips)
-    reading, models, matching, scripts    text in pictures: reading it, comparing, what is claimed
+    reading, models, tesseract, strips    text in pictures: who reads it, and how
+    matching, scripts    comparing, and what is claimed
     errors       gates that cannot be made
 
 A gate is a pure decision on measured values; the values are in its verdict. Nothing here talks to
@@ -14,7 +15,7 @@ a server or knows of runs. libvips and the reading models are loaded at the firs
 from safelight.client.gates.background import WhiteBackground
 from safelight.client.gates.blank import NotBlank
 from safelight.client.gates.duplicates import NearDuplicate
-from safelight.client.gates.errors import BadGate, ReaderMissing, UnreadableScript
+from safelight.client.gates.errors import BadGate, ReaderFailed, ReaderMissing, UnreadableScript
 from safelight.client.gates.parsing import NAMES, gate
 from safelight.client.gates.scripts import CLAIMED, unclaimed
 from safelight.client.gates.size import Size
@@ -29,6 +30,7 @@ __all__ = [
     "Gate",
     "NearDuplicate",
     "NotBlank",
+    "ReaderFailed",
     "ReaderMissing",
     "Remembering",
     "Size",

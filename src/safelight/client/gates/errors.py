@@ -18,12 +18,15 @@ class UnreadableScript(BadGate):
     Args:
         text: the wanted text.
         what: the scripts, or characters, in words.
+        remedy: what makes it readable; empty: nothing does.
     """
 
-    def __init__(self, text: str, what: str) -> None:
+    def __init__(self, text: str, what: str, remedy: str = "") -> None:
+        reads = "it reads Latin, Chinese and Japanese, and Korean with tesseract"
         super().__init__(
-            f"the text gate cannot vouch for {text!r}: it reads Latin, Chinese and Japanese, but "
-            f"not {what}; leave the gate out for this text and look at the pictures yourself"
+            f"the text gate cannot vouch for {text!r}: {reads}, but not {what}; "
+            f"{f'{remedy}, or ' if remedy else ''}"
+            "leave the gate out for this text and look at the pictures yourself"
         )
         self.text = text
         self.what = what
@@ -36,4 +39,19 @@ class ReaderMissing(ClientError):
         super().__init__(
             f"the text gate needs {package}, which is not installed: "
             "pip install 'safelight[recipes]', or leave the gate out"
+        )
+
+
+class ReaderFailed(ClientError):
+    """The command that reads text in pictures does not work; nothing is said about the picture.
+
+    Args:
+        command: the command.
+        why: what it did.
+    """
+
+    def __init__(self, command: str, why: str) -> None:
+        super().__init__(
+            f"the text gate cannot read: {command}: {why}; try `{command} --list-langs`, then run "
+            "again: pictures that are here are judged then, and not bought again"
         )

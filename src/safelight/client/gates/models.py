@@ -1,7 +1,7 @@
 """The models of rapidocr: search for lines, then read each of them.
 
-Owns the calls into rapidocr and the geometry of boxes. The only module that imports rapidocr,
-OpenCV and numpy; it takes a second to import, so `reading` does it late.
+Owns the calls into rapidocr and the geometry of boxes. The only module that imports rapidocr; with
+OpenCV and numpy it takes a second to import, so `reading` does it late.
 """
 
 from __future__ import annotations
@@ -48,7 +48,14 @@ class Models:
         self.characters = frozenset(recognizer.postprocess_op.character)
 
     def read(self, image: Any, edge: int, wider: float) -> list[Line]:
-        """Return the lines of an 8-bit sRGB libvips image without alpha.
+        """Return the lines of an 8-bit sRGB libvips image without alpha; as `cut`."""
+        boxes, crops = self.cut(image, edge, wider)
+        return self._texts(crops, boxes)
+
+    def cut(
+        self, image: Any, edge: int, wider: float
+    ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.uint8]]]:
+        """Return the boxes of the lines, whatever their script, and what is in each, upright.
 
         Args:
             image: the picture.
@@ -61,7 +68,7 @@ class Models:
         boxes = self._search(searched)
         ratio = np.array([whole.shape[1] / searched.shape[1], whole.shape[0] / searched.shape[0]])
         boxes = [_widened(box * ratio, wider) for box in boxes]
-        return self._texts([_crop(whole, box) for box in boxes], boxes)
+        return boxes, [_crop(whole, box) for box in boxes]
 
     def _search(self, array: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         result: Any = self._engine(array, use_det=True, use_cls=False, use_rec=False)
@@ -76,7 +83,7 @@ class Models:
             return []
         result: Any = self._engine.recognize_txt(crops)
         return [
-            _line(text, float(score), box)
+            line(text, float(score), box)
             for text, score, box in zip(result.txts, result.scores, boxes, strict=True)
             if text.strip()
         ]
@@ -113,6 +120,7 @@ def _crop(whole: NDArray[np.uint8], box: NDArray[np.float32]) -> NDArray[np.uint
     return cut
 
 
-def _line(text: str, score: float, box: NDArray[np.float32]) -> Line:
+def line(text: str, score: float, box: NDArray[np.float32]) -> Line:
+    """Return a line that was read, with the upright box around the corners of `box`."""
     (left, top), (right, bottom) = box.min(axis=0), box.max(axis=0)
     return Line(text, float(left), float(top), float(right), float(bottom), score)

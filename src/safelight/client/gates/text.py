@@ -12,7 +12,7 @@ from pathlib import Path
 from safelight.client.gates.errors import BadGate, UnreadableScript
 from safelight.client.gates.matching import Line, Match, Symbols, found, letters, symbols
 from safelight.client.gates.pixels import judged
-from safelight.client.gates.reading import Reads, reader
+from safelight.client.gates.reading import Reads, reader_of
 from safelight.client.gates.scripts import unclaimed
 from safelight.client.gates.verdict import Verdict
 
@@ -31,8 +31,10 @@ class Text:
 
     Raises:
         BadGate: no text is wanted, or one without letters.
-        UnreadableScript: the gate does not vouch for a text's script, or cannot read a character.
+        UnreadableScript: the gate does not vouch for a text's script, cannot read a character, or
+            lacks the command tesseract for it.
         ReaderMissing: the extra `recipes` is not installed.
+        ReaderFailed: tesseract does not work.
     """
 
     name = "text"
@@ -43,13 +45,20 @@ class Text:
         self.wanted = tuple(dict.fromkeys(" ".join(text.split()) for text in wanted))
         self.mistakes = mistakes
         self._check_wanted()
-        self._reads = reader() if reads is None else reads
+        self._texts: dict[Reads, tuple[str, ...]] = {}
+        """The wanted texts by what reads them."""
         for text in self.wanted:
-            if unknown := self._reads.unknown(text):
+            reader = reader_of(text) if reads is None else reads
+            if unknown := reader.unknown(text):
                 raise UnreadableScript(text, f"the character {unknown}")
+            self._texts[reader] = (*self._texts.get(reader, ()), text)
 
     def check(self, picture: Path) -> Verdict:
-        """Read the picture, up to four times, and compare."""
+        """Read the picture, up to four times with each reader that the texts need, and compare.
+
+        Raises:
+            ReaderFailed: the command tesseract does not work.
+        """
         return judged(self.name, lambda: self._measured(picture))
 
     def _check_wanted(self) -> None:
@@ -63,12 +72,28 @@ class Text:
 
     def _measured(self, picture: Path) -> Verdict:
         best: dict[str, Match] = {}
+        lines: list[Line] = []
+        looks = 0
+        for reads, texts in self._texts.items():
+            matches, read, asked = self._compared(reads, texts, picture)
+            best |= matches
+            lines += read
+            looks += asked
+            if any(match.mistakes > self.mistakes for match in matches.values()):
+                break
+        return self._verdict(best, lines, looks)
+
+    def _compared(
+        self, reads: Reads, texts: tuple[str, ...], picture: Path
+    ) -> tuple[dict[str, Match], list[Line], int]:
+        """Return the best match of each text, its best look's lines, and how many there were."""
+        best: dict[str, Match] = {}
         before: set[tuple[str, Symbols]] = set()
         lines: list[Line] = []
         looks, fewest = 0, sys.maxsize
-        for read in self._reads.looks(picture):
+        for read in reads.looks(picture):
             looks += 1
-            matches = found(self.wanted, read, self.mistakes)
+            matches = found(texts, read, self.mistakes)
             for text, match in matches.items():
                 best[text] = min(best.get(text, match), match, key=lambda one: one.mistakes)
             mistakes = sum(match.mistakes for match in matches.values())
@@ -79,7 +104,7 @@ class Text:
             if readings <= before:
                 break  # all is right, or two looks have read the same wrong texts
             before |= {(text, read) for text, read in readings if read}
-        return self._verdict(best, lines, looks)
+        return best, lines, looks
 
     def _verdict(self, best: dict[str, Match], lines: Sequence[Line], looks: int) -> Verdict:
         wrong = {text: match for text, match in best.items() if match.mistakes > self.mistakes}

@@ -6,10 +6,12 @@
     runner      items side by side; rolling brings one of them to its end (steps, judging, lookup)
     books       folder, journal and history: what has happened, on the disk
     manifest    what came of it
+    deciding    a person overrules the gates
 
 A run speaks to any address through `safelight.client`, and asks gates about each picture.
 """
 
+from safelight.client.runs.deciding import Decided, accept, reject
 from safelight.client.runs.faults import (
     DiskFull,
     Fault,
@@ -21,6 +23,7 @@ from safelight.client.runs.faults import (
     ItemsFaulty,
     PlanFaulty,
     RunStopped,
+    Undecidable,
 )
 from safelight.client.runs.forecast import Forecast, Shape
 from safelight.client.runs.gating import GateMaker, pixels_of
@@ -42,6 +45,7 @@ from safelight.client.runs.stopping import Stop
 __all__ = [
     "Accepted",
     "Control",
+    "Decided",
     "Defaults",
     "DiskFull",
     "Ended",
@@ -68,11 +72,14 @@ __all__ = [
     "Shape",
     "Snapshot",
     "Stop",
+    "Undecidable",
     "Watcher",
     "Wishes",
+    "accept",
     "item_id",
     "pixels_of",
     "preview",
     "read_plan",
+    "reject",
     "run",
 ]

@@ -97,3 +97,7 @@ class Interrupted(RunStopped):
 
 class GatewayLost(RunStopped):
     """The gateway did not answer for too long; what is under way is collected later."""
+
+
+class Undecidable(ClientError):
+    """A decision by hand that cannot be taken; nothing was changed."""

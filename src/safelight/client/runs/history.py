@@ -34,7 +34,8 @@ class RollState(StrEnum):
 class Roll:
     """One order of an item, and what became of it. Times in unix seconds, money in micro-dollars.
 
-    `price_micros` is what it was quoted at (None: no quote), `charge_micros` what it cost.
+    `price_micros` is what it was quoted at (None: no quote), `charge_micros` what it cost; `by` and
+    `by_at` say who has decided about its picture by hand, and when (empty: its gates alone).
     """
 
     number: int
@@ -54,6 +55,10 @@ class Roll:
     generation_s: float | None = None
     reason: str = ""
     verdicts: tuple[Verdict, ...] = ()
+    by: str = ""
+    by_at: float | None = None
+    kept: bool = False
+    """Whether a person has accepted this very picture: no gate is asked about it again."""
 
     @property
     def has_picture(self) -> bool:
@@ -81,15 +86,19 @@ class Story:
     rolls: list[Roll] = field(default_factory=list)
     puts: dict[str, str] = field(default_factory=dict)
     """Digest of what was carried away, by destination and name."""
+    chosen: int | None = None
+    """The number of the roll whose picture a person has accepted."""
 
     @property
     def last(self) -> Roll | None:
-        """The newest roll."""
+        """The roll that says how far the item is: the one a person has chosen, else the newest."""
+        if self.chosen is not None:
+            return self.rolls[self.chosen - 1]
         return self.rolls[-1] if self.rolls else None
 
     @property
     def accepted(self) -> Roll | None:
-        """The roll whose picture was accepted; it is the newest."""
+        """The roll whose picture was accepted; the newest, unless a person has chosen another."""
         last = self.last
         return last if last is not None and last.state is RollState.ACCEPTED else None
 
@@ -179,11 +188,18 @@ class History:
         number = int(line["roll"])
         if number != len(story.rolls) + 1:
             raise ValueError(f"roll {number} after {len(story.rolls)}")
+        story.chosen = None
         story.rolls.append(Roll(number, line["key"], float(line["at"]), line["price_micros"]))
 
     def _went_on(self, state: RollState, line: Mapping[str, Any]) -> None:
-        roll = self.story(line["item"]).rolls[int(line["roll"]) - 1]
+        story = self.story(line["item"])
+        roll = story.rolls[int(line["roll"]) - 1]
         roll.state = state
+        if "by" in line:
+            roll.by, roll.by_at = str(line["by"]), float(line["at"])
+            roll.kept = state is RollState.ACCEPTED
+            story.chosen = roll.number if roll.kept else None
+        roll.kept = roll.kept and line.get("sha256", roll.sha256) == roll.sha256
         for name in ("path", "reason", "job_id", "request_id", "charge_micros", "generation_s"):
             if name in line:
                 setattr(roll, name, line[name])

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from safelight.client.runs.history import Roll, RollState, Story, verdict_lines
 from safelight.client.runs.items import Accepted, Finished, Item, Plan, Review
 from safelight.client.runs.runner import Ended
 
+MANIFEST, TABLE = "manifest.json", "manifest.csv"
+STATES = ("accepted", "review", "failed", "left")
 COLUMNS = (
     *("item", "out", "state", "roll", "path", "job_id", "request_id", "charge_micros", "sha256"),
     *("width", "height", "bytes", "generation_s", "reason", "model", "size", "prompt"),
@@ -82,17 +84,64 @@ def write(plan: Plan, books: Books, ended: Ended, products: tuple[Path, ...]) ->
     """
     states = _states(plan, books, ended)
     document = _document(plan, books, ended, states, products)
-    text = json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+    folder = books.folder
+    return (
+        folder.write(MANIFEST, _as_json(document)),
+        folder.write(TABLE, _as_table(_lines(plan, books, states))),
+    )
+
+
+def amend(books: Books, item_id: str) -> tuple[Path, ...]:
+    """Bring an item of the manifest up to what a person has decided; return the files.
+
+    Where no manifest was written yet, or it is not whole, none is made: the next start writes both
+    files anew from the journal.
+
+    Raises:
+        OSError: they could not be written; the journal has everything all the same.
+    """
+    folder = books.folder
+    try:
+        document = json.loads((folder.path / MANIFEST).read_bytes())
+        (item,) = (one for one in document["items"] if one["id"] == item_id)
+        _amend_item(item, books.history.story(item_id))
+        states = [one["state"] for one in document["items"]]
+        document["counts"].update({state: states.count(state) for state in STATES})
+        with (folder.path / TABLE).open(newline="", encoding="utf-8") as file:
+            rows = _amended(list(csv.DictReader(file)), item_id, books.history.story(item_id))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, csv.Error):
+        return ()
+    return (folder.write(MANIFEST, _as_json(document)), folder.write(TABLE, _as_table(rows)))
+
+
+def _amend_item(item: dict[str, Any], story: Story) -> None:
+    roll, last = story.accepted, story.last
+    item["state"] = "review" if roll is None else "accepted"
+    item["reason"] = last.reason if roll is None and last is not None else ""
+    item["path"] = None if roll is None else roll.path
+    item["sha256"] = None if roll is None else roll.sha256
+    item["rolls"] = [_roll(one) for one in story.rolls]
+
+
+def _amended(rows: list[dict[str, Any]], item_id: str, story: Story) -> list[dict[str, Any]]:
+    """Return the table's rows with those of one item made anew, at the place of the first."""
+    at, first = next((at, row) for at, row in enumerate(rows) if row["item"] == item_id)
+    named = {name: first[name] for name in ("item", "out", "model", "size", "prompt")}
+    made = [named | _charge(roll) for roll in story.rolls if _charged(roll)]
+    after = [row for row in rows[at:] if row["item"] != item_id]
+    return [*rows[:at], *made, *after]
+
+
+def _as_json(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode()
+
+
+def _as_table(rows: Iterable[Mapping[str, Any]]) -> bytes:
     table = io.StringIO(newline="")
     writer = csv.writer(table)
     writer.writerow(COLUMNS)
-    for line in _lines(plan, books, states):
-        writer.writerow([line.get(column, "") for column in COLUMNS])
-    folder = books.folder
-    return (
-        folder.write("manifest.json", text.encode()),
-        folder.write("manifest.csv", table.getvalue().encode()),
-    )
+    writer.writerows([row.get(column, "") for column in COLUMNS] for row in rows)
+    return table.getvalue().encode()
 
 
 def _states(plan: Plan, books: Books, ended: Ended) -> dict[str, tuple[str, str]]:
@@ -129,7 +178,7 @@ def _document(
         "stopped": None if ended.stopped is None else ended.stopped.message,
         "counts": {
             "items": len(plan.items),
-            **{state: words.count(state) for state in ("accepted", "review", "failed", "left")},
+            **{state: words.count(state) for state in STATES},
         },
         "cost_micros": history.cost_micros,
         "figures": figures_view(ended.figures),
@@ -206,6 +255,8 @@ def _roll(roll: Roll) -> dict[str, Any]:
         "mime": roll.mime or None,
         "generation_s": roll.generation_s,
         "reason": roll.reason,
+        "by": roll.by or None,
+        "by_at": roll.by_at,
         "verdicts": verdict_lines(roll.verdicts),
     }
 

@@ -353,10 +353,12 @@ class Rolling:
             return
         self.counts.judging += 1
         try:
-            verdicts = await self._judge.judge(item.gates, folder.path / roll.path)
+            verdicts = roll.verdicts
+            if not roll.kept:
+                verdicts = await self._judge.judge(item.gates, folder.path / roll.path)
         finally:
             self.counts.judging -= 1
-        refused = refusal(verdicts)
+        refused = None if roll.kept else refusal(verdicts)
         facts: dict[str, Any] = {"verdicts": verdict_lines(verdicts)}
         if refused is None:
             name = folder.accepted_name(item.out, roll.mime)

@@ -34,6 +34,7 @@ from safelight.gateway.batching.phases import CancelJob, Phases
 from safelight.gateway.filing import BATCH_PURPOSE, Filing, no_such_file
 from safelight.gateway.joining import JOIN_WINDOW_MS
 from safelight.gateway.parts import Parts
+from safelight.gateway.vendor_lane import VendorLane
 from safelight.types import Identity
 
 log = logging.getLogger("safelight.batches")
@@ -75,6 +76,7 @@ class Batching:
         forms: reads and answers lines.
         filing: names files.
         config: the operator's bounds.
+        lane: takes lines for the vendors' own Batch APIs.
         folder: where files are written before they are kept; emptied by others after a crash.
     """
 
@@ -89,6 +91,7 @@ class Batching:
         forms: Forms,
         filing: Filing,
         config: BatchesConfig,
+        lane: VendorLane,
         folder: Path,
     ) -> None:
         self._parts = parts
@@ -96,7 +99,7 @@ class Batching:
         self._config = config
         self._phases = Phases(
             parts,
-            Feeder(parts, acceptance, remind, forms, config),
+            Feeder(parts, acceptance, remind, forms, config, lane),
             cancel_job=cancel_job,
             forms=forms,
             filing=filing,

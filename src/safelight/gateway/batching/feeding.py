@@ -30,6 +30,7 @@ from safelight.gateway.batching.forms import Forms, Wanted, failure_of
 from safelight.gateway.batching.intake import Envelope
 from safelight.gateway.orders import Caller, Queued
 from safelight.gateway.parts import Parts
+from safelight.gateway.vendor_lane import VendorLane
 from safelight.types import Job, JobClass, JobFailure
 
 log = logging.getLogger("safelight.batches")
@@ -60,6 +61,10 @@ class Fed(msgspec.Struct, frozen=True, kw_only=True):
 
     jobs: tuple[Job, ...] = ()
     lines: int = 0
+    collected: int = 0
+    """Jobs that are collected for a vendor; they are not in the queue."""
+    wake: frozenset[str] = frozenset()
+    """Vendor batches that are to be looked at."""
     alerts: tuple[Alert, ...] = ()
 
 
@@ -72,6 +77,7 @@ class Feeder:
         remind: has their jobs looked at.
         forms: reads lines.
         config: how many lines may be under way, how long money is waited for.
+        lane: takes lines for the vendors' own Batch APIs.
     """
 
     def __init__(
@@ -81,12 +87,14 @@ class Feeder:
         remind: Remind,
         forms: Forms,
         config: BatchesConfig,
+        lane: VendorLane,
     ) -> None:
         self._parts = parts
         self._acceptance = acceptance
         self._remind = remind
         self._forms = forms
         self._config = config
+        self._lane = lane
 
     async def feed(self, batch: BatchRow, visit: str) -> Fed:
         """Let some waiting lines become orders, as many as may be under way.
@@ -105,8 +113,13 @@ class Feeder:
         ]
         fed = await self._parts.db.write(lambda tx: self._place(tx, batch, visit, ready))
         self._remind(fed.jobs)
+        await self._lane.wake(fed.wake)
         announce(fed.alerts, _caller(batch))
         return fed
+
+    async def unwant(self, batch: BatchRow) -> None:
+        """Let those jobs of a batch be cancelled that are collected for a vendor, or with one."""
+        await self._lane.unwant(batch.id)
 
     async def _is_room(self) -> bool:
         try:
@@ -118,7 +131,9 @@ class Feeder:
 
     def _next_lines(self, tx: Transaction, batch: BatchRow) -> tuple[int, list[LineRow]]:
         under_way = rows.count_in(tx, batch.id, LineState.UNDER_WAY)
-        room = max(0, self._config.lines_under_way - under_way)
+        room = self._lane.entering.room(
+            tx, batch, under_way=under_way, live=self._config.lines_under_way
+        )
         return room, rows.lines_in(
             tx, batch.id, [LineState.WAITING], after=0, limit=min(AT_ONCE, max(room, 1))
         )
@@ -155,9 +170,10 @@ class Feeder:
     def _place(self, tx: Transaction, batch: BatchRow, visit: str, ready: Sequence[_Ready]) -> Fed:
         batches.hold(tx, batch, visit)
         fed = Fed()
+        vendor = self._lane.entering.wants(batch)
         for one in ready:
             try:
-                placed, alerts = self._place_line(tx, batch, one)
+                placed, alerts = self._place_line(tx, batch, one, vendor=vendor)
             except (InsufficientBalance, CustomerFrozen) as error:
                 if not self._waited_enough(tx, batch):
                     batches.note_starving(tx, batch.id, _starving(error, one.line))
@@ -170,16 +186,39 @@ class Feeder:
             except SafelightError as error:
                 rows.refuse_line(tx, batch.id, one.line.line, failure_of(error))
                 placed, alerts = (), ()
-            fed = Fed(jobs=(*fed.jobs, *placed), lines=fed.lines + 1, alerts=(*fed.alerts, *alerts))
+            fed = self._add(tx, batch, fed, placed, alerts, vendor=vendor)
+            if vendor and one is ready[-1] and len(ready) < AT_ONCE:
+                last = self._lane.entering.collecting(tx, batch)
+                fed = msgspec.structs.replace(fed, wake=fed.wake | last)
         else:
-            if fed.jobs and batch.starved_at is not None:
+            if (fed.jobs or fed.collected) and batch.starved_at is not None:
                 batches.note_starving(tx, batch.id, None)
         if fed.lines:
             batches.note_progress(tx, batch.id)
         return fed
 
+    def _add(
+        self,
+        tx: Transaction,
+        batch: BatchRow,
+        fed: Fed,
+        placed: tuple[Job, ...],
+        alerts: tuple[Alert, ...],
+        *,
+        vendor: bool,
+    ) -> Fed:
+        """Count a line in; with `vendor` its jobs are collected for a vendor, not queued."""
+        made = self._lane.entering.enter(tx, batch, placed) if vendor else frozenset()
+        return Fed(
+            jobs=fed.jobs if vendor else (*fed.jobs, *placed),
+            lines=fed.lines + 1,
+            collected=fed.collected + (len(placed) if vendor else 0),
+            wake=fed.wake | made,
+            alerts=(*fed.alerts, *alerts),
+        )
+
     def _place_line(
-        self, tx: Transaction, batch: BatchRow, one: _Ready
+        self, tx: Transaction, batch: BatchRow, one: _Ready, *, vendor: bool
     ) -> tuple[tuple[Job, ...], tuple[Alert, ...]]:
         """Order what a line wants, or end it with its refusal.
 
@@ -193,7 +232,7 @@ class Feeder:
         caller = msgspec.structs.replace(
             _caller(batch), webhook_url=one.wanted.webhook_url, metadata=one.wanted.metadata
         )
-        queued = Queued(JobClass.BATCH, priority=PRIORITY, batch_id=batch.id)
+        queued = Queued(JobClass.BATCH, priority=PRIORITY, batch_id=batch.id, vendor_batch=vendor)
         placed = self._acceptance.place_queued(tx, one.wanted.request, caller, queued, one.names)
         rows.accept_line(
             tx,

@@ -7,7 +7,7 @@ when a visit comes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -150,21 +150,26 @@ class Phases:
 
     async def _feed(self, batch: BatchRow, visit: str) -> bool:
         over = self._parts.clock.now_ms() >= batch.expires_at
-        collected = await self._parts.db.write(
-            lambda tx: self._collect(tx, batch, visit, over=over)
+        if not over and (await self._feeder.feed(batch, visit)).lines:
+            return True  # ends are noted when nothing more is fed: the look is long where many wait
+        ends = await self._parts.db.read(
+            lambda tx: lines.ends_under_way(tx, batch.id, limit=lines.INSERT_LINES)
         )
+        collected = 0
+        if ends or over:
+            collected = await self._parts.db.write(
+                lambda tx: self._collect(tx, batch, visit, ends, over=over)
+            )
         if over:
             await self._cancel_jobs(batch)
-            fed = 0
-        else:
-            fed = (await self._feeder.feed(batch, visit)).lines
         done = await self._parts.db.write(lambda tx: self._finalize(tx, batch, visit))
-        return done or fed > 0 or collected > 0
+        return done or collected > 0
 
-    def _collect(self, tx: Transaction, batch: BatchRow, visit: str, *, over: bool) -> int:
+    def _collect(
+        self, tx: Transaction, batch: BatchRow, visit: str, ends: Sequence[LineEnd], *, over: bool
+    ) -> int:
         """Note how lines have ended; with `over` let those that wait end, too."""
         batches.hold(tx, batch, visit)
-        ends = lines.ends_under_way(tx, batch.id, limit=lines.INSERT_LINES)
         for end in ends:
             lines.end_line(tx, batch.id, end.line, _state_of(end, over=over))
         dropped = lines.drop_waiting(tx, batch.id, LineState.EXPIRED) if over else 0
@@ -181,6 +186,7 @@ class Phases:
 
     async def _cancel_jobs(self, batch: BatchRow) -> None:
         """Cancel what is queued; of a call under way the picture is still taken."""
+        await self._feeder.unwant(batch)
         for job_id in await self._parts.db.read(lambda tx: lines.open_jobs_under_way(tx, batch.id)):
             await self._cancel_job(batch.customer_id, job_id)
 

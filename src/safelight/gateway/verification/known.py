@@ -27,6 +27,15 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     accepted_reason: str | None
 
 
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """A finding that counts, for people; `customer` None where it is nobody's."""
+
+    customer_id: str
+    customer: str | None
+    words: str
+    found_at: int
+
+
 def begin(tx: Transaction, *, not_within_s: float) -> bool:
     """Say that this process verifies now; False when another began less than that ago."""
     return bool(
@@ -38,6 +47,28 @@ def begin(tx: Transaction, *, not_within_s: float) -> bool:
             {"now": tx.now_ms, "not_since": tx.now_ms - round(not_within_s * 1000)},
         )
     )
+
+
+def ended(tx: Transaction) -> None:
+    """Say that the verification which began last has been done."""
+    tx.execute("UPDATE verification SET ended_at = :now WHERE id = 1", {"now": tx.now_ms})
+
+
+def last_run(tx: Transaction) -> tuple[int | None, int | None]:
+    """Return when a verification last began and when one last ended, milliseconds since 1970."""
+    row = tx.one("SELECT began_at, ended_at FROM verification WHERE id = 1")
+    return (None, None) if row is None else (row["began_at"], row["ended_at"])
+
+
+def standing(tx: Transaction, *, limit: int) -> list[Standing]:
+    """Return what was found and nobody has accepted, oldest first."""
+    rows = tx.all(
+        "SELECT f.customer_id, c.name AS customer, f.words, f.found_at FROM finding f "
+        "LEFT JOIN customer c ON c.id = f.customer_id WHERE f.accepted_at IS NULL "
+        "ORDER BY f.found_at, f.mark LIMIT :limit",
+        {"limit": limit},
+    )
+    return [Standing(**dict(row)) for row in rows]
 
 
 def read(tx: Transaction) -> dict[tuple[str, str], Known]:

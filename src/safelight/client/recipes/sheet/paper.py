@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 _WIDTH, _HEIGHT = 210.0, 297.0
 _MARGIN, _FOOT = 14.0, 14.0
-_GAP = 5.0
+_GAP, _BELOW = 5.0, 2.0
+_SHRUNK_MIN = 0.75
+"""By how much pictures are made smaller at most, so that one more row stands on their page."""
 _POINT = 0.3528
 _INK, _QUIET, _FAINT = (26, 26, 30), (99, 99, 107), (226, 224, 218)
 _ACCENT, _GOOD = (179, 38, 30), (31, 111, 67)
@@ -58,6 +60,32 @@ def write_paper(sheet: Sheet, small: Mapping[Path, Thumbnail], path: Path) -> No
         _Paper(pdf, sheet, small, faces).draw()
         data = bytes(pdf.output())
     path.write_bytes(data)
+
+
+def fitted(words: Sequence[float], picture: float, room: float) -> tuple[int, float]:
+    """Return how many rows stand on the rest of a page, and how high their pictures are.
+
+    A row too many goes on the page, too, if all pictures on it lose no more than a quarter for it:
+    else a page of three and a half rows would end with half a row of nothing.
+
+    Args:
+        words: the height of what stands below the pictures, row by row.
+        picture: the height of the pictures at their full width.
+        room: from here to the foot.
+    """
+    used = -_GAP
+    for count, below in enumerate(words):
+        taken = used + _GAP + picture + _BELOW + below
+        if taken > room:
+            smaller = picture - (taken - room) / (count + 1)
+            fits = smaller > 0 and smaller >= picture * _SHRUNK_MIN
+            return (count + 1, smaller) if fits else (count, picture)
+        used = taken
+    return len(words), picture
+
+
+def _words_height(lines: Sequence[Sequence[_Line]]) -> float:
+    return max(sum(line.height for line in card) for card in lines)
 
 
 def _texts(sheet: Sheet) -> Iterator[str]:
@@ -138,23 +166,37 @@ class _Paper:
         columns = 2 if ratio > 1.45 else 4 if ratio < 0.6 else 3
         width = (_WIDTH - 2 * _MARGIN - (columns - 1) * _GAP) / columns
         picture = width / ratio if ratios else 0.0
-        for start in range(0, len(drawn), columns):
-            self._row(drawn[start : start + columns], width, picture)
+        rows = [
+            (row, [list(self._lines(card, width)) for card, _ in row])
+            for row in (drawn[at : at + columns] for at in range(0, len(drawn), columns))
+        ]
+        while rows:
+            words = [_words_height(lines) for _, lines in rows]
+            count, high = fitted(words, picture, _HEIGHT - _FOOT - self._y)
+            if not count and self._y > _MARGIN:
+                self._page()
+                continue
+            for row, lines in rows[: max(1, count)]:
+                self._row(row, lines, width, (min(width, high * ratio), high))
+            rows = rows[max(1, count) :]
 
-    def _row(self, row: list[tuple[Card, list[Thumbnail]]], width: float, picture: float) -> None:
-        lines = [list(self._lines(card, width)) for card, _ in row]
-        height = picture + 2 + max(sum(line.height for line in card) for card in lines)
-        if self._y + height > _HEIGHT - _FOOT:
-            self._page()
+    def _row(
+        self,
+        row: list[tuple[Card, list[Thumbnail]]],
+        lines: list[list[_Line]],
+        width: float,
+        picture: tuple[float, float],
+    ) -> None:
+        wide, high = picture
         for column, ((card, shown), words) in enumerate(zip(row, lines, strict=True)):
             x = _MARGIN + column * (width + _GAP)
-            if picture:
-                self._picture(card, shown, (x, self._y, width, picture))
-            y = self._y + picture + 2
+            if high:
+                self._picture(card, shown, (x, self._y, wide, high))
+            y = self._y + high + _BELOW
             for line in words:
                 line.draw(self._pdf, self._family, x, y)
                 y += line.height
-        self._y += height + _GAP
+        self._y += high + _words_height(lines) + _GAP
 
     def _picture(
         self, card: Card, shown: list[Thumbnail], box: tuple[float, float, float, float]
