@@ -20,7 +20,7 @@ PIP_COMPILE := $(TOOLS)/bin/pip-compile -q --allow-unsafe --generate-hashes --st
 	--extra build --extra proof --extra demo --extra mcp --extra recipes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve lint docs bench bench-pool campaign fuzz format clean requirements
+.PHONY: help demo test serve lint docs bench bench-pool campaign fuzz wheel sbom audit format clean requirements
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,22 @@ bench-pool: $(RUNTIME) $(LITELLM)/.installed-$(LITELLM_VERSION) ## play bad days
 
 campaign: $(DEVELOPMENT) ## the long runs: every SDK version, kills, faults
 	$(BIN)/python -m pytest -q -s -m campaign
+
+wheel: $(DEVELOPMENT) ## build the wheel in dist/, the same bytes each time
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m pip wheel --quiet \
+		--disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@sha256sum dist/*.whl
+
+sbom: $(TOOLS)/.audit ## write build/sbom.json: what is pinned, as a CycloneDX document
+	@mkdir -p build
+	@$(TOOLS)/bin/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml \
+		--output-reproducible --of JSON -o build/sbom.json
+	@echo build/sbom.json
+
+audit: $(TOOLS)/.audit ## ask a vulnerability service about the pins, and bandit about our code
+	@$(TOOLS)/bin/bandit -q -r src -c pyproject.toml
+	@$(TOOLS)/bin/pip-audit --require-hashes --disable-pip -r requirements.txt || { \
+		echo "pip-audit found something, or reached no service: nothing is said about the pins"; exit 1; }
 
 # Without atheris, which has no wheel for every Python, the parsers get mutated seeds.
 fuzz: $(DEVELOPMENT) ## fuzz every parser of strangers' bytes, FUZZ_SECONDS (600) each
@@ -110,6 +126,12 @@ $(VENV)/.chromium: | $(VENV)/.created
 $(TOOLS)/.installed: | $(VENV)/.created
 	@$(PYTHON) -m venv $(TOOLS)
 	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-tools>=7.5'
+	@touch $@
+
+# Auditors, like pip-tools, are no dependencies of safelight.
+$(TOOLS)/.audit: | $(TOOLS)/.installed
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		'bandit>=1.9' 'cyclonedx-bom>=7' 'pip-audit>=2.9'
 	@touch $@
 
 # A contender of both benches; it has dozens of dependencies, and none of them is safelight's.

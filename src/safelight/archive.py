@@ -380,6 +380,8 @@ def _read_names(tx: Transaction) -> _Named:
         row["digest"]: row["bytes"]
         for row in tx.all(
             "SELECT digest, bytes FROM image WHERE deleted_at IS NULL UNION "
+            "SELECT original_digest AS digest, original_bytes AS bytes FROM image "
+            "WHERE original_digest IS NOT NULL AND deleted_at IS NULL UNION "
             "SELECT digest, bytes FROM file WHERE deleted_at IS NULL ORDER BY digest"
         )
     }

@@ -199,6 +199,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     settled: bool
     upstream_request_id: str | None
     cost_micros: Micros | None
+    digest: str | None = None
+    """Of the file that was answered."""
 
     @property
     def seconds(self) -> float | None:
@@ -208,7 +210,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 _READ = (
     "SELECT job_id, epoch, k, account, limiter_group, sent_at, ended_at, outcome, code, sold, "
-    "settled, upstream_request_id, vendor_cost_micros FROM attempt "
+    "settled, upstream_request_id, vendor_cost_micros, digest FROM attempt "
 )
 
 
@@ -267,6 +269,7 @@ def _attempt(row: Row) -> Attempt:
     known = row["outcome"] is not None and row["sold"] is not None
     return Attempt(
         job_id=row["job_id"],
+        digest=row["digest"],
         epoch=row["epoch"],
         k=row["k"],
         account=row["account"],

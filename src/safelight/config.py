@@ -103,6 +103,8 @@ class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """What an order brought along, after the end of its jobs."""
     failed_inputs_s: Annotated[float, msgspec.Meta(ge=0, le=3_650 * 86_400)] = 86_400.0
     """The same where a job ended without a picture."""
+    originals: Literal["signed", "all", "none"] = "signed"
+    """Whose vendor's file is kept beside pixels made here, as long as they are: those it signed."""
     strays_s: Annotated[float, msgspec.Meta(ge=0, le=3_650 * 86_400)] = 86_400.0
     """Bytes that nothing names go when they are so old. 0: never."""
 

@@ -6,7 +6,6 @@ its default address) the adapter checks at start.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from ipaddress import ip_address
@@ -16,10 +15,10 @@ from urllib.parse import urlsplit
 import msgspec
 
 from safelight.config_file import ConfigFile, Count, KeyPath, Name, PerMinute, Seconds, Text, known
+from safelight.config_secrets import of_file, of_variable
 from safelight.types import Account, Secret
 
 _LIMITS = ("images_per_minute", "input_images_per_minute", "requests_per_minute")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class AccountConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,6 +30,8 @@ class AccountConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Address of the API; empty: the upstream's own, if it has one."""
     api_key_env: str = ""
     """Name of the environment variable that holds the key; empty: no key is sent."""
+    api_key_file: str = ""
+    """A file that holds the key instead, which only its owner may read (mode 600)."""
     group: str = ""
     """Limiter group; empty: a group of the account's own name."""
     model: Text = "gpt-image-2"
@@ -90,7 +91,7 @@ def _account_config(file: ConfigFile, table: object, path: KeyPath) -> AccountCo
         raise file.error(
             (*path, "api_key"),
             "a key does not stand in the file; put it into an environment variable and name that "
-            "with api_key_env",
+            "with api_key_env, or into a file of its own that api_key_file names",
         )
     config = file.struct(AccountConfig, table, path)
     if isinstance(table, dict) and table.get("channels") == []:
@@ -146,7 +147,7 @@ def _account(
         channels=tuple(n for n in config.channels or channels if channels[n]),
         model=config.model,
         base_url=base_url,
-        api_key=_api_key(file, config.api_key_env, (*path, "api_key_env"), environ),
+        api_key=_api_key(file, config, path, environ),
         images_per_minute=limits["images_per_minute"].get(config.group),
         input_images_per_minute=limits["input_images_per_minute"].get(config.group),
         requests_per_minute=limits["requests_per_minute"].get(config.group),
@@ -169,19 +170,17 @@ def _check_upstream(file: ConfigFile, name: str, path: KeyPath) -> None:
 
 
 def _api_key(
-    file: ConfigFile, variable: str, path: KeyPath, environ: Mapping[str, str]
+    file: ConfigFile, config: AccountConfig, path: KeyPath, environ: Mapping[str, str]
 ) -> Secret | None:
-    """Return the key from the environment. Neither it nor what may be one is put into a message."""
-    if not variable:
-        return None
-    if not _VARIABLE.fullmatch(variable):
-        raise file.error(path, "expected the name of an environment variable, not the key itself")
-    key = environ.get(variable, "").strip()
-    if not key:
-        raise file.error(path, f"the environment variable {variable} is not set")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise file.error(path, f"the environment variable {variable} holds no usable key")
-    return Secret(key)
+    """Return the account's key. Neither it nor what may be one is put into a message."""
+    if config.api_key_env and config.api_key_file:
+        problem = "the key comes from the environment already; leave one of the two out"
+        raise file.error((*path, "api_key_file"), problem)
+    if config.api_key_env:
+        return of_variable(file, config.api_key_env, (*path, "api_key_env"), environ)
+    if config.api_key_file:
+        return of_file(file, config.api_key_file, (*path, "api_key_file"))
+    return None
 
 
 def keys_in_clear(accounts: tuple[Account, ...]) -> list[str]:

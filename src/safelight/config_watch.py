@@ -31,8 +31,10 @@ class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class LogsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[logs]: what is written about ended jobs."""
+    """[logs]: how much is written, and what about ended jobs."""
 
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is written; debug is for the search of a fault, and is much."""
     jobs: bool = True
     """Whether each ended job is a line."""
     prompts: bool = False

@@ -27,6 +27,7 @@ import msgspec
 
 from safelight.durable import fsync_folder
 from safelight.errors import ConfigError
+from safelight.types import Secret
 
 log = logging.getLogger("safelight.keyring")
 
@@ -39,13 +40,13 @@ _KEY_HEX = re.compile(r"[0-9a-f]{64}")
 
 class _Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     current: str
-    keys: dict[str, str]
+    keys: dict[str, Secret]
 
     def check(self) -> None:
         if self.current not in self.keys:
             raise ValueError("the current key is missing")
         for name, value in self.keys.items():
-            if not _KEY_ID.fullmatch(name) or not _KEY_HEX.fullmatch(value):
+            if not _KEY_ID.fullmatch(name) or not _KEY_HEX.fullmatch(value.reveal()):
                 raise ValueError("a key is not 32 bytes in hex under a proper id")
 
     def __repr__(self) -> str:
@@ -111,7 +112,7 @@ class Keyring:
     def pepper(self) -> bytes:
         """Return the 32 secret bytes under which API keys are hashed."""
         keys = self._secrets.pepper
-        return bytes.fromhex(keys.keys[keys.current])
+        return bytes.fromhex(keys.keys[keys.current].reveal())
 
     def webhook_key(self, name: str) -> bytes:
         """Return the 32 secret bytes that sign a customer's messages under this name.
@@ -134,7 +135,7 @@ class Keyring:
         Raises:
             KeyError: no live key has that id.
         """
-        secret = bytes.fromhex(self._secrets.links.keys[kid])
+        secret = bytes.fromhex(self._secrets.links.keys[kid].reveal())
         return hkdf_sha256(secret, salt=b"url", info=kid.encode(), length=KEY_BYTES)
 
     def rotate_links(self) -> str:
@@ -189,8 +190,8 @@ def _number(kid: str) -> int:
     return int(kid[1:])
 
 
-def _random_key() -> str:
-    return secrets.token_hex(KEY_BYTES)
+def _random_key() -> Secret:
+    return Secret(secrets.token_hex(KEY_BYTES))
 
 
 def _create(path: Path) -> None:
@@ -215,15 +216,26 @@ def _write_part(path: Path, content: _Secrets) -> Path:
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(content)) + b"\n")
+        file.write(msgspec.json.format(msgspec.json.encode(content, enc_hook=_revealed)) + b"\n")
         file.flush()
         os.fsync(descriptor)
     return part
 
 
+def _revealed(value: object) -> str:
+    assert isinstance(value, Secret)  # nothing else in the file's structs needs a hook
+    return value.reveal()
+
+
+def _kept(kind: type, value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("a key is no text")  # noqa: TRY004  (msgspec turns this one into its own)
+    return kind(value)
+
+
 def _load(path: Path) -> _Secrets:
     try:
-        content = msgspec.json.decode(path.read_bytes(), type=_Secrets)
+        content = msgspec.json.decode(path.read_bytes(), type=_Secrets, dec_hook=_kept)
         content.check()
     except (msgspec.MsgspecError, ValueError) as error:
         # Only msgspec's and our own words: they name places in the file, never its values.

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import Literal
 
 from safelight.db import Row, Transaction
+from safelight.types import BlobRef, ImageFormat
 
 Reason = Literal["expired", "requested", "purged"]
 
@@ -67,6 +68,46 @@ def delete(tx: Transaction, customer_id: str, image_id: str, reason: Reason) -> 
         {**values, "now": tx.now_ms, "reason": reason},
     )
     return str(row["digest"]) if gone else None
+
+
+def keep_original(tx: Transaction, image_id: str, original: BlobRef) -> None:
+    """Note the vendor's file that a picture was made of: it is kept as long as the picture."""
+    tx.execute(
+        "UPDATE image SET original_digest = :digest, original_bytes = :bytes, "
+        "original_format = :format WHERE id = :id",
+        {
+            "id": image_id,
+            "digest": original.digest,
+            "bytes": original.bytes,
+            "format": original.format,
+        },
+    )
+
+
+def original_of(tx: Transaction, image_id: str) -> tuple[str, int, ImageFormat] | None:
+    """Return digest, bytes and format of the file that a picture was made of, if it is kept."""
+    row = tx.one(
+        "SELECT original_digest, original_bytes, original_format FROM image "
+        "WHERE id = :id AND original_digest IS NOT NULL AND deleted_at IS NULL",
+        {"id": image_id},
+    )
+    if row is None:
+        return None
+    return row["original_digest"], row["original_bytes"], row["original_format"]
+
+
+def originals_of_deleted(tx: Transaction, digests: Collection[str]) -> list[str]:
+    """Return the originals of those pictures, by their digests, whose bytes were let go."""
+    if not digests:
+        return []
+    names = {f"d{place}": digest for place, digest in enumerate(sorted(digests))}
+    rows = tx.all(
+        "SELECT DISTINCT original_digest FROM image WHERE original_digest IS NOT NULL "
+        f"AND deleted_at IS NOT NULL AND digest IN ({', '.join(':' + name for name in names)}) "
+        "ORDER BY original_digest",
+        names,
+    )
+    return [row["original_digest"] for row in rows]
 
 
 def count(tx: Transaction, customer_id: str) -> int:
@@ -180,6 +221,8 @@ def blobs_in_use(tx: Transaction, digests: Collection[str]) -> set[str]:
     listed = ", ".join(f":{name}" for name in names)
     rows = tx.all(
         f"SELECT digest FROM image WHERE digest IN ({listed}) AND deleted_at IS NULL "
+        "UNION SELECT original_digest AS digest FROM image "
+        f"WHERE original_digest IN ({listed}) AND deleted_at IS NULL "
         f"UNION SELECT digest FROM request_input WHERE digest IN ({listed})",
         names,
     )
@@ -189,6 +232,8 @@ def blobs_in_use(tx: Transaction, digests: Collection[str]) -> set[str]:
 def named_blobs(tx: Transaction) -> set[str]:
     """Return every digest whose bytes a picture or an input needs."""
     rows = tx.all(
-        "SELECT digest FROM image WHERE deleted_at IS NULL UNION SELECT digest FROM request_input"
+        "SELECT digest FROM image WHERE deleted_at IS NULL UNION SELECT digest FROM request_input "
+        "UNION SELECT original_digest AS digest FROM image "
+        "WHERE original_digest IS NOT NULL AND deleted_at IS NULL"
     )
     return {row["digest"] for row in rows}

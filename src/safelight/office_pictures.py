@@ -69,7 +69,8 @@ class OfficePictures(Acting):
             customer_id = customers.customer_named(tx, customer)
             pictures = lifetimes.purge(tx, customer_id, limit=PAGE)
             inputs = [] if len(pictures) == PAGE else lifetimes.purge_inputs(tx, customer_id)
-            removals.want(tx, [*pictures, *inputs])
+            originals = lifetimes.originals_of_deleted(tx, pictures)
+            removals.want(tx, [*pictures, *originals, *inputs])
             return pictures, inputs
 
         def first_page(tx: Transaction, note: Note) -> tuple[list[str], list[str]]:
@@ -89,6 +90,16 @@ class OfficePictures(Acting):
             removed += done
         wanted = await self._db.read(lambda tx: len(removals.due(tx, limit=1_000_000)))
         return Purged(pictures=pictures, inputs=len(inputs), removed=removed, left=wanted)
+
+    async def end_links(self, customer: str) -> None:
+        """End every link of a customer that was signed until now; the pictures stay.
+
+        Raises:
+            LookupError: no such customer.
+        """
+        await self._db.write(
+            lambda tx: customers.raise_link_epoch(tx, customers.customer_named(tx, customer))
+        )
 
     async def set_destination(
         self, customer: str, url: str, *, credentials_env: str, key_template: str, every: bool

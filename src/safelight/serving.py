@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
 import socket
@@ -19,7 +20,7 @@ from typing import Any
 import msgspec
 import uvicorn
 
-from safelight import admin_keys, allocator, customers, listening, telemetry
+from safelight import admin_keys, allocator, customers, listening, redaction, telemetry
 from safelight.api.health import make_health
 from safelight.api.scrapes import make_scrape_asgi
 from safelight.api.server import BACKLOG, uvicorn_config
@@ -80,7 +81,7 @@ def serve(
     Raises:
         ConfigError: the data folder cannot be used, or the port is taken.
     """
-    return _run(_serve(config, on_ready, make_app, worker), worker)
+    return _run(_serve(config, on_ready, make_app, worker), config, worker)
 
 
 async def _serve(
@@ -132,12 +133,13 @@ def work(
     Raises:
         ConfigError: the data folder cannot be used, or the port is taken.
     """
-    return _run(_work(config, port, on_ready, make_app))
+    return _run(_work(config, port, on_ready, make_app), config)
 
 
-def _run(process: Coroutine[Any, Any, int], worker: int | None = None) -> int:
+def _run(process: Coroutine[Any, Any, int], config: Config, worker: int | None = None) -> int:
     allocator.tune()
-    telemetry.configure(worker=worker)
+    redaction.note_environment(os.environ)
+    telemetry.configure(config.watch.logs.level, worker=worker)
     _raise_open_files()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(process)

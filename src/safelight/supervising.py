@@ -86,7 +86,7 @@ def supervise(
         ConfigError: the address is taken, or a process refused the configuration.
         ChildProcessError: a process ended before it was ready; its log says why.
     """
-    telemetry.configure()
+    telemetry.configure(config.watch.logs.level)
     with listening.reserved(config.server.host, config.server.port) as address:
         server = msgspec.structs.replace(config.server, port=address.getsockname()[1])
         config = msgspec.structs.replace(config, server=server)

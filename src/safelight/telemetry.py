@@ -1,17 +1,24 @@
 """Logs: one JSON object a line on standard error, by an allow-list of fields, without secrets.
 
-Owns the shape of log lines and the last filter over the finished text. docs/metrics.md describes
-the line that each ended job is.
+Owns the shape of log lines, and that whatever ends up on standard error passes the last filter over
+the finished text (`redaction`): also what Python itself would print there, which are the exceptions
+that nobody catches and warnings. docs/metrics.md describes the line that each ended job is.
 """
 
 from __future__ import annotations
 
 import logging
-import re
 import sys
+import threading
 from datetime import UTC, datetime
+from types import TracebackType
+from typing import TextIO
 
 import msgspec
+
+from safelight.redaction import redact
+
+log = logging.getLogger("safelight.process")
 
 FIELDS = (
     "request_id",
@@ -57,13 +64,6 @@ FIELDS = (
 )
 """Extra fields that a line may carry; whatever else a record holds stays out."""
 
-_SECRETS = re.compile(r"\b(sl_live_|sl_admin_|sk-|sess-|org-|Bearer )[A-Za-z0-9_\-]{6,}")
-
-
-def redact(text: str) -> str:
-    """Return text with everything that looks like a credential blotted out."""
-    return _SECRETS.sub(r"\1***", text)
-
 
 class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON.
@@ -93,19 +93,53 @@ class JsonFormatter(logging.Formatter):
         return redact(msgspec.json.encode(line).decode())
 
 
-def configure(level: int = logging.INFO, *, worker: int | None = None) -> None:
-    """Send every log line of this process to standard error.
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to standard error; a line that cannot be made is said to be lost, and no more.
+
+    The standard library would print the message and its arguments there, unfiltered.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (logging's name)
+        """Say where the line would have come from."""
+        sys.stderr.write(f'{{"level":"error","message":"a line of {record.name} is lost"}}\n')
+
+
+def configure(level: str = "info", *, worker: int | None = None) -> None:
+    """Send every log line of this process, and what Python itself says, to standard error.
 
     Args:
-        level: the least that is told.
+        level: the least that is told: debug, info, warning or error.
         worker: number of this process where several are one server.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     handler.setFormatter(JsonFormatter(worker))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
+    root.setLevel(level.upper())
     for chatty in ("uvicorn.error", "pyvips", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     # A malformed form is the caller's business and is answered; it is no event of ours.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    logging.captureWarnings(capture=True)
+    sys.excepthook = _uncaught
+    threading.excepthook = _uncaught_in_thread
+    sys.unraisablehook = _unraisable
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    log.critical("the process ends by an error", exc_info=(kind, error, at))
+
+
+def _uncaught_in_thread(found: threading.ExceptHookArgs) -> None:
+    if found.exc_value is not None and not isinstance(found.exc_value, SystemExit):
+        told = (found.exc_type, found.exc_value, found.exc_traceback)
+        log.error("a thread ended by an error", exc_info=told)
+
+
+def _unraisable(found: sys.UnraisableHookArgs) -> None:
+    # Not `found.object`: its repr is anybody's.
+    if found.exc_value is not None:
+        told = (found.exc_type, found.exc_value, found.exc_traceback)
+        log.error("an error where none can be raised", exc_info=told)

@@ -5,12 +5,15 @@ Only data: no I/O, no rules. The words are those of docs/architecture.md, "Words
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import msgspec
 
+from safelight import redaction
 from safelight.notices import LimitNotice
 
 Micros = int
@@ -22,24 +25,57 @@ MEDIA_TYPES: dict[str, str] = {"png": "image/png", "jpeg": "image/jpeg", "webp":
 
 
 class Secret:
-    """A credential that does not show itself in repr, str, logs, pickles or JSON."""
+    """A credential that does not show itself in repr, str, format, logs, pickles or JSON.
+
+    `reveal` is the only way to it. Its value is noted as one that no log may show, so make one as
+    soon as a credential is read; `passing` is for those of which a process sees any number.
+    """
 
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
         self._value = value
+        redaction.note(value)
+
+    @classmethod
+    def passing(cls, value: str) -> Secret:
+        """Return a secret that is not noted: a customer's, which a pattern finds in a log."""
+        made = cls.__new__(cls)
+        made._value = value
+        return made
 
     def reveal(self) -> str:
         """Return the credential itself; call it only where it goes on the wire."""
         return self._value
+
+    def matches(self, text: str) -> bool:
+        """Return whether `text` is this credential; how long that takes does not tell how near."""
+        mine, theirs = (hashlib.sha256(one.encode()).digest() for one in (self._value, text))
+        return hmac.compare_digest(mine, theirs)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.matches(other._value)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
 
     def __repr__(self) -> str:
         return "Secret('***')"
 
     __str__ = __repr__
 
-    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
-        return (Secret, ("***",))
+    def __format__(self, spec: str) -> str:
+        return format(repr(self), spec)
+
+    # A copy is the credential itself, or whoever copies a configuration would send three stars.
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Secret:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled")
 
 
 class Operation(StrEnum):

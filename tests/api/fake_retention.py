@@ -6,6 +6,7 @@ import msgspec
 
 from api.fake_gateway import FakeGateway
 from safelight.errors import Gone, NotFound
+from safelight.gateway.retention import Original
 from safelight.image_lists import Listed, Page, Wanted
 from safelight.types import ImageRecord
 
@@ -45,6 +46,17 @@ class FakeRetention:
             await self._change(customer_id, image_id, deleted_at=1)
         except Gone:
             return
+
+    async def original(self, customer_id: str, image_id: str) -> Original:
+        await self.image(customer_id, image_id)
+        raise NotFound("No other file is kept of this picture.")
+
+    async def end_links(self, customer_id: str) -> None:
+        for image in list(self._gateway.images.values()):
+            if image.customer_id == customer_id:
+                self._gateway.images[image.id] = msgspec.structs.replace(
+                    image, link_epoch=image.link_epoch + 1
+                )
 
     async def _change(self, customer_id: str, image_id: str, **values: object) -> ImageRecord:
         found = await self.image(customer_id, image_id)

@@ -10,7 +10,7 @@ import msgspec
 from safelight.deliveries import Delivery
 from safelight.errors import InvalidValue, NotFound, RateLimited
 from safelight.gateway.registering import DeliveryPage, Signing
-from safelight.types import Identity
+from safelight.types import Identity, Secret
 from safelight.webhooks import Webhook
 
 MESSAGE = Delivery(
@@ -62,7 +62,7 @@ class FakeWebhooks:
             created_at=1000,
         )
         self.rows[made.id] = made
-        return made, Signing(secret="whsec_first", previous_until=0)
+        return made, Signing(secret=Secret("whsec_first"), previous_until=0)
 
     async def all(self, identity: Identity) -> tuple[Webhook, ...]:
         found = self.rows.values()
@@ -94,14 +94,14 @@ class FakeWebhooks:
         found = msgspec.structs.replace(
             await self.get(identity, webhook_id), secret_number=2, previous_until=7000
         )
-        return found, Signing(secret="whsec_second", previous_until=7000)
+        return found, Signing(secret=Secret("whsec_second"), previous_until=7000)
 
     async def secret(self, identity: Identity) -> Signing:
-        return Signing(secret="whsec_customer", previous_until=0)
+        return Signing(secret=Secret("whsec_customer"), previous_until=0)
 
     async def rotate_secret(self, identity: Identity, *, overlap_s: int) -> Signing:
         self.overlaps.append(overlap_s)
-        return Signing(secret="whsec_next", previous_until=8000)
+        return Signing(secret=Secret("whsec_next"), previous_until=8000)
 
     async def test(self, identity: Identity, webhook_id: str) -> Delivery:
         await self.get(identity, webhook_id)

@@ -64,6 +64,8 @@ TABLE: Mapping[str, Kind] = {
     "DELETE /v1/images/{id}": OWN,
     "POST /v1/images/{id}/pin": OWN,
     "POST /v1/images/{id}/unpin": OWN,
+    "GET /v1/images/{id}/original": OWN,
+    "POST /v1/images/links/end": CUSTOMER,
     "GET /i/{file}": PUBLIC,
     "GET /v1/webhooks": CUSTOMER,
     "POST /v1/webhooks": CUSTOMER,

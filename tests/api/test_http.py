@@ -21,7 +21,7 @@ from safelight.errors import RateLimited, Unavailable
 
 FORMS = ("/v1/files",)
 JSON_BODIES = {one.path for one in OPERATIONS if one.method == "post" and one.body} - {*FORMS}
-ANY_BODY = ("/v1/diagnostics/body",)
+ANY_BODY = ("/v1/diagnostics/body", "/v1/images/links/end")
 PUBLIC = ("/healthz", "/readyz", "/metrics", "/openapi.json", "/i/{file}")
 
 

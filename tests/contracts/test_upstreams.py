@@ -177,6 +177,22 @@ REFUSALS = [
 ]
 
 
+@recorded_only
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_key_never_leaves_the_host_of_its_account(case: Case, status: int) -> None:
+    """Where a redirect leads nobody is asked, neither for a picture nor for a word on the key."""
+    async with Playback() as elsewhere:
+        elsewhere.play({"status": 200, "headers": {}, "body": {}})
+        away = f"{elsewhere.url}/v1/images/generations"
+        case.play({"status": status, "headers": {"location": away}, "body": ""})
+        with pytest.raises(UpstreamError):
+            await case.generate()
+        with pytest.raises(UpstreamError):
+            await case.adapter.probe(case.account, deadline=SystemClock().monotonic() + 20)
+        assert elsewhere.requests == []
+    assert all(KEY in str(seen.headers) for seen in case.played.requests)
+
+
 def holds(whole: Any, part: Any) -> bool:
     """Return whether all of `part` is in `whole`."""
     if isinstance(part, dict):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import string
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,7 +14,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from e2e.in_process import InProcess, running
-from safelight import customers
 from safelight.office import Office
 
 DAY_S = 24 * 3600
@@ -93,12 +96,40 @@ async def test_after_a_rotation_old_links_live_and_after_two_they_do_not(tmp_pat
         assert (await gateway.ask("GET", link)).status == 404
 
 
-async def test_raising_a_customers_epoch_ends_all_its_links(tmp_path: Path) -> None:
+async def test_a_customer_ends_all_its_links_and_nobody_elses(tmp_path: Path) -> None:
+    """Old links are 404, the picture stays, and its stable link signs one that works."""
     async with running(tmp_path) as gateway:
         link = await link_of(gateway)
-        owner = await gateway.app.gateway.authenticate(gateway.key)
-        await gateway.app.db.write(lambda tx: customers.raise_link_epoch(tx, owner.customer_id))
+        stranger = await _stranger(gateway)
+        assert (await gateway.ask("POST", "/v1/images/links/end", key=stranger)).status == 200
+        assert (await gateway.ask("GET", link)).status == 200
+        ended = await gateway.ask("POST", "/v1/images/links/end")
+        assert (ended.status, ended.json()) == (200, {"object": "links", "ended": True})
+        gone = await gateway.ask("GET", link)
+        assert gone.status == 404
+        assert "x-url-error" not in gone.headers
+        fresh = await gateway.ask("GET", f"/v1/images/{link.split('/')[2].split('.')[0]}")
+        parts = urlsplit(fresh.headers["location"])
+        assert (await gateway.ask("GET", f"{parts.path}?{parts.query}")).status == 200
+
+
+async def test_the_operator_ends_a_customers_links_beside_a_running_server(tmp_path: Path) -> None:
+    async with running(tmp_path) as gateway:
+        link = await link_of(gateway)
+        done = await asyncio.to_thread(_end_links, tmp_path, "team")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout) == {"customer": "team", "ended": True}
         assert (await gateway.ask("GET", link)).status == 404
+        unknown = await asyncio.to_thread(_end_links, tmp_path, "nobody")
+        assert unknown.returncode != 0
+        assert "nobody" in unknown.stdout + unknown.stderr
+
+
+def _end_links(data: Path, customer: str) -> subprocess.CompletedProcess[str]:
+    words = ["images", "end-links", customer, "--data", str(data), "--json"]
+    return subprocess.run(
+        [sys.executable, "-m", "safelight", *words], capture_output=True, text=True, check=False
+    )
 
 
 async def test_another_customers_job_is_404(tmp_path: Path) -> None:

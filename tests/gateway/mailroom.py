@@ -176,7 +176,7 @@ class Mailroom:
         made, signing = await self.registering.create(
             ME, url=url, events=events or ("*",), description="", key_id=key_id
         )
-        return made, signing.secret
+        return made, signing.secret.reveal()
 
     async def run(self) -> int:
         """Deliver what is due now, until nothing is; return how many attempts were made."""

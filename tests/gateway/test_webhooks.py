@@ -140,7 +140,7 @@ async def test_an_order_brings_its_own_address(
     await house.gateway.wait(order)
     assert await room.run() == 3
     assert {letter.data["id"] for letter in listener.letters} == {job.id for job in order.jobs}
-    secret = (await room.registering.secret(ME)).secret
+    secret = (await room.registering.secret(ME)).secret.reveal()
     for letter in listener.letters:
         check(letter, secret)
 

@@ -33,6 +33,7 @@ from safelight.gateway.orders import (
 )
 from safelight.gateway.progress import Update
 from safelight.gateway.receipts import Receipt
+from safelight.gateway.retention import Original
 from safelight.image_lists import Page, Wanted
 from safelight.job_lists import JobFilter
 from safelight.links import Links
@@ -192,6 +193,14 @@ class RetentionPort(Protocol):
 
     async def delete(self, customer_id: str, image_id: str) -> None:
         """Delete a picture; to one that is gone nothing happens."""
+        ...
+
+    async def original(self, customer_id: str, image_id: str) -> Original:
+        """Return the vendor's own file that a picture was made of, where it is kept."""
+        ...
+
+    async def end_links(self, customer_id: str) -> None:
+        """End every link to the customer's pictures that was signed until now."""
         ...
 
 

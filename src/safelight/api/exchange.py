@@ -17,7 +17,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from safelight.api.budget import ByteBudget
 from safelight.api.context import Services
-from safelight.api.problems import Headers, Problem, error_body, error_headers, wire_status
+from safelight.api.problems import (
+    GUARDS,
+    Headers,
+    Problem,
+    error_body,
+    error_headers,
+    wire_status,
+)
 from safelight.entropy import ENTROPY
 from safelight.errors import InvalidValue, NotFound
 from safelight.storage import Chunk
@@ -173,6 +180,7 @@ class Exchange:
         always = [
             (b"x-request-id", self.request_id.encode()),
             (b"openai-processing-ms", str(elapsed_ms).encode()),
+            *_guarding(headers),
         ]
         if not self._body_complete or self.services.gateway.leaving:
             always.append((b"connection", b"close"))
@@ -269,6 +277,16 @@ async def settled(task: asyncio.Future[Any]) -> None:
         await asyncio.wait({task})
     if not task.cancelled():
         task.exception()
+
+
+def _guarding(headers: Headers) -> Headers:
+    """Return what every answer says to browsers and caches, but for what it says itself.
+
+    Nothing is guessed to be of another type (`nosniff`), kept by a cache, or embedded by a page of
+    another origin; pictures, which are for that, say so.
+    """
+    given = {name for name, _ in headers}
+    return [header for header in GUARDS if header[0] not in given]
 
 
 def _entity_headers(media_type: str, length: int) -> Headers:

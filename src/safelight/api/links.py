@@ -45,6 +45,16 @@ async def stable_link(exchange: Exchange) -> None:
     )
 
 
+async def original(exchange: Exchange) -> None:
+    """Answer GET /v1/images/{id}/original: the vendor's own file, byte for byte, to the owner."""
+    identity = await authenticate(exchange)
+    image_id = exchange.path_param("id")
+    if not _IMAGE_ID.fullmatch(image_id):
+        raise _no_image()
+    found = await exchange.services.retention.original(identity.customer_id, image_id)
+    await _serve(exchange, BlobRef(found.digest, found.bytes, found.format, 0, 0))
+
+
 async def signed_link(exchange: Exchange) -> None:
     """Answer GET and HEAD /i/{file}: the picture, or one 404 for every link that is not valid.
 

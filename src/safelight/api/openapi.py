@@ -35,7 +35,7 @@ from safelight.api.job_views import JobImage, JobList, JobView, RequestView
 from safelight.api.jobs import QUERY as JOBS_QUERY
 from safelight.api.meta import ModelList, ModelView, QuoteView, SizeList
 from safelight.api.receipts import ReceiptView
-from safelight.api.retention import Deleted
+from safelight.api.retention import Deleted, LinksEnded
 from safelight.api.sessions import SessionView, SignIn
 from safelight.api.timing import DEADLINE_FORMS, DEADLINE_HEADER
 from safelight.api.webhooks import QUERY as DELIVERIES_QUERY
@@ -124,9 +124,13 @@ OPERATIONS: tuple[_Operation, ...] = (
         "get", "/v1/images", "List your pictures, newest first.", PictureList, query=IMAGES_QUERY
     ),
     _Operation("get", "/v1/images/{id}", "Go to a fresh link of your picture.", _REDIRECT),
+    _Operation(
+        "get", "/v1/images/{id}/original", "Fetch the vendor's file that it was made of.", _IMAGE
+    ),
     _Operation("delete", "/v1/images/{id}", "Delete your picture; its line stays.", Deleted),
     _Operation("post", "/v1/images/{id}/pin", "Keep your picture.", JobImage),
     _Operation("post", "/v1/images/{id}/unpin", "Let your picture expire again.", JobImage),
+    _Operation("post", "/v1/images/links/end", "End all links given out before.", LinksEnded),
     _Operation("get", "/i/{file}", "Fetch a picture by its signed link.", _IMAGE, public=True),
     _Operation("get", "/v1/webhooks", "List the webhooks that the key may see.", WebhookList),
     _Operation(

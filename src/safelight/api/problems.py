@@ -20,6 +20,12 @@ from safelight.types import JobFailure
 Problem = SafelightError | JobFailure
 Headers = list[tuple[bytes, bytes]]
 
+GUARDS: Headers = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+"""What every answer says to browsers and caches, unless it says otherwise itself."""
 _RETRY_AFTER_MAX_S = 60
 """Older SDKs ignore a longer Retry-After (openai < 2.52)."""
 
@@ -106,6 +112,7 @@ def whole_answer(error: SafelightError) -> bytes:
         (b"x-request-id", f"req_{secrets.token_hex(16)}".encode()),
         (b"connection", b"close"),
         *error_headers(error),
+        *GUARDS,
     ]
     lines = b"".join(b"%s: %s\r\n" % header for header in headers)
     phrase = HTTPStatus(error.status).phrase

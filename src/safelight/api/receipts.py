@@ -18,9 +18,14 @@ from safelight.types import ImageFormat
 
 
 class ReceiptImage(msgspec.Struct, frozen=True, kw_only=True):
-    """The delivered picture, measured."""
+    """The delivered picture, measured.
+
+    `original_sha256` is the digest of the file that the vendor answered; another one than `sha256`
+    where pixels or format were made here.
+    """
 
     sha256: str
+    original_sha256: str | None
     bytes: int
     format: ImageFormat
     width: int
@@ -110,6 +115,7 @@ def receipt_view(found: Receipt) -> ReceiptView:
         if blob is None
         else ReceiptImage(
             sha256=blob.digest,
+            original_sha256=found.original_sha256,
             bytes=blob.bytes,
             format=blob.format,
             width=blob.width,

@@ -1,4 +1,4 @@
-"""/v1/images/{id}: keep a picture, let it expire again, delete it.
+"""/v1/images/{id}: keep a picture, let it expire again, delete it; end all links.
 
 Owns these routes; what keeping means is the gateway's business (docs/storage.md).
 """
@@ -29,6 +29,13 @@ class Deleted(msgspec.Struct, frozen=True, kw_only=True):
     deleted: bool = True
 
 
+class LinksEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """That no link which was given out before works any more."""
+
+    object: str = "links"
+    ended: bool = True
+
+
 async def pin(exchange: Exchange) -> None:
     """Answer POST /v1/images/{id}/pin: the picture stays until it is unpinned or deleted."""
     identity = await authenticate(exchange)
@@ -49,6 +56,13 @@ async def delete(exchange: Exchange) -> None:
     image_id = image_id_of(exchange)
     await _port(exchange).delete(identity.customer_id, image_id)
     await exchange.respond_json(Deleted(id=image_id), headers=[_NO_STORE])
+
+
+async def end_links(exchange: Exchange) -> None:
+    """Answer POST /v1/images/links/end: whoever has a link to your pictures has it no more."""
+    identity = await authenticate(exchange)
+    await _port(exchange).end_links(identity.customer_id)
+    await exchange.respond_json(LinksEnded(), headers=[_NO_STORE])
 
 
 async def _show(exchange: Exchange, record: ImageRecord) -> None:

@@ -7,7 +7,6 @@ second look, a proxy on the same machine would make everybody local.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -80,7 +79,7 @@ class Scrapes:
         scheme, _, sent = headers.get("authorization", "").partition(" ")
         if token is None or scheme.lower() != "bearer":
             return False
-        return hmac.compare_digest(sent.strip().encode(), token.reveal().encode())
+        return token.matches(sent.strip())
 
 
 def _is_local(headers: Mapping[str, str], client: str | None) -> bool:

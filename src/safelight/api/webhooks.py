@@ -231,7 +231,8 @@ async def rotate_secret(exchange: Exchange) -> None:
 
 async def _respond_secret(exchange: Exchange, signing: Signing) -> None:
     view = SecretView(
-        secret=signing.secret, previous_secret_until=seconds(signing.previous_until or None)
+        secret=signing.secret.reveal(),
+        previous_secret_until=seconds(signing.previous_until or None),
     )
     await exchange.respond_json(view, headers=[(b"cache-control", b"no-store")])
 
@@ -358,7 +359,7 @@ def _view(found: Webhook, signing: Signing | None = None) -> WebhookView:
         failing_since=seconds(found.failing_since),
         created_at=found.created_at // 1000,
         previous_secret_until=seconds(found.previous_until or None),
-        secret=msgspec.UNSET if signing is None else signing.secret,
+        secret=msgspec.UNSET if signing is None else signing.secret.reveal(),
     )
 
 

@@ -61,6 +61,35 @@ def purge(
         typer.echo(f"{done.left:,} files are removed by the next server that runs.")
 
 
+@images.command("end-links")
+def end_links(
+    customer: Annotated[str, typer.Argument(metavar="CUSTOMER", help="Whose.")],
+    data: options.Data = Path("data"),
+    as_json: options.Json = False,
+) -> None:
+    """End every link to a customer's pictures that was given out until now, at once.
+
+    For links that went where they should not. The pictures stay, and every new link works.
+    """
+    require_books(data)
+    try:
+        asyncio.run(_end_links(data, customer))
+    except LookupError as error:
+        raise CliError(str(error)) from error
+    if as_json:
+        output.print_json({"customer": customer, "ended": True})
+        return
+    output.out().print(f"{escape(customer)}: no link from before works any more", soft_wrap=True)
+
+
+async def _end_links(data: Path, customer: str) -> None:
+    from safelight.office import open_office  # noqa: PLC0415 - the other commands start without it
+
+    async with open_office(data) as office:
+        assert office.pictures is not None
+        await office.pictures.end_links(customer)
+
+
 async def _purge(data: Path, customer: str) -> Purged:
     from safelight.office import open_office  # noqa: PLC0415 - the other commands start without it
 

@@ -66,6 +66,11 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
         return -sum(movement.amount_micros for movement in self.movements)
 
     @property
+    def original_sha256(self) -> str | None:
+        """Digest of the vendor's answer that the picture is, or was made of."""
+        return next((one.digest for one in self.attempts if one.settled), None)
+
+    @property
     def free_reason(self) -> str | None:
         """Why an ended job cost nothing: the release's reason or the refund's; else None."""
         if not self.job.state.terminal:

@@ -19,7 +19,7 @@ from safelight.errors import InvalidRequest, InvalidValue, NotFound, RateLimited
 from safelight.gateway.notifying import Message, Notifying
 from safelight.gateway.parts import Parts
 from safelight.guarded import CallFailed, Refused
-from safelight.types import Identity
+from safelight.types import Identity, Secret
 from safelight.webhooks import SecretNumber, Webhook
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ T = TypeVar("T")
 class Signing(msgspec.Struct, frozen=True, kw_only=True):
     """The secret that signs now, as receivers take it, and until when (ms) the former one does."""
 
-    secret: str
+    secret: Secret
     previous_until: int
 
 
@@ -187,7 +187,7 @@ class Registering:
     def _signing(self, number: SecretNumber) -> Signing:
         names = number.names(self._parts.clock.now_ms())
         return Signing(
-            secret=webhooks.shown_secret(self._notifying.derive(names[0])),
+            secret=Secret.passing(webhooks.shown_secret(self._notifying.derive(names[0]))),
             previous_until=number.previous_until if len(names) > 1 else 0,
         )
 

@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
-from safelight import destinations, image_lists, installations, jobs, lifetimes, removals
+from safelight import (
+    customers,
+    destinations,
+    image_lists,
+    installations,
+    jobs,
+    lifetimes,
+    removals,
+)
 from safelight.config import RetentionConfig
 from safelight.db import Transaction
 from safelight.errors import Gone, InvalidRequest, InvalidValue, NotFound, StorageError
 from safelight.gateway.parts import Parts
 from safelight.gateway.removing import Removing, blobs_in_use
-from safelight.types import ImageRecord
+from safelight.types import ImageFormat, ImageRecord
 
 log = logging.getLogger("safelight.storage")
 
@@ -28,6 +37,14 @@ STRAYS_EVERY_S = 86_400.0
 Noted = Callable[[Transaction, ImageRecord, ImageRecord], None]
 """Is told, in the transaction that changes a picture, of it before and after."""
 NO_IMAGE = "No image has this id, or its link has expired."
+
+
+class Original(NamedTuple):
+    """The vendor's own file, kept beside a picture that was made of it."""
+
+    digest: str
+    bytes: int
+    format: ImageFormat
 
 
 class Retention:
@@ -118,21 +135,46 @@ class Retention:
             NotFound: none of this customer has the id.
         """
 
-        def work(tx: Transaction) -> str | None:
+        def work(tx: Transaction) -> list[str]:
             before = jobs.get_image(tx, image_id)
             try:
                 digest = lifetimes.delete(tx, customer_id, image_id, "requested")
             except LookupError:
                 raise NotFound(NO_IMAGE) from None
-            if digest is not None:
-                removals.want(tx, [digest])
-                if before is not None:
-                    _changed(tx, before, noted)
-            return digest
+            if digest is not None and before is not None:
+                _changed(tx, before, noted)
+            going = [] if digest is None else [digest]
+            going += lifetimes.originals_of_deleted(tx, going)
+            removals.want(tx, going)
+            return going
 
-        digest = await self._parts.db.write(work)
-        if digest is not None:
+        for digest in await self._parts.db.write(work):
             await self._removing.remove(digest)
+
+    async def original(self, customer_id: str, image_id: str) -> Original:
+        """Return the vendor's own file that a customer's picture was made of.
+
+        Raises:
+            NotFound: none of this customer has the id, or no such file is kept.
+            Gone: the picture was deleted or has expired.
+        """
+
+        def look(tx: Transaction) -> Original:
+            _own(tx, customer_id, image_id)
+            found = lifetimes.original_of(tx, image_id)
+            if found is None:
+                raise NotFound(
+                    "No other file is kept of this picture: it was delivered as the vendor made "
+                    "it, or its original was not signed. The receipt of its job has the digest.",
+                    param="id",
+                )
+            return Original(*found)
+
+        return await self._parts.db.read(look)
+
+    async def end_links(self, customer_id: str) -> None:
+        """End every link of a customer that was signed until now; pictures stay, new links work."""
+        await self._parts.db.write(lambda tx: customers.raise_link_epoch(tx, customer_id))
 
     # --- by itself -----------------------------------------------------------------------------
 
@@ -153,7 +195,7 @@ class Retention:
         inputs = lifetimes.let_go_inputs(
             tx, keep_s=config.inputs_s, keep_failed_s=config.failed_inputs_s, limit=PAGE
         )
-        removals.want(tx, digests + inputs)
+        removals.want(tx, digests + inputs + lifetimes.originals_of_deleted(tx, digests))
         removals.forget(tx)
         return max(len(digests), len(inputs))
 

@@ -35,8 +35,8 @@ from safelight.gateway.calling import (
     note_unless_journalled,
 )
 from safelight.gateway.failures import Failed
+from safelight.gateway.originals import Originals
 from safelight.gateway.parts import UNTIL_CANCELLED, Parts
-from safelight.gateway.removing import blobs_in_use
 from safelight.gateway.turns import Ticket, Turns
 from safelight.gateway.watch import Watch
 from safelight.pool import Lease, Need
@@ -80,6 +80,7 @@ class Run:
         self._deadline = parts.clock.monotonic() + left_s
         self._calls.trail.mark("accepted")
         self._mark: str | None = None
+        self._originals = Originals(parts)
         self._going = False
         """Whether equal bytes of another picture were removed of late, or are at this moment."""
         self._answer: Answer | None = None
@@ -300,6 +301,7 @@ class Run:
         except StorageError as error:
             raise Failed(failures.not_stored(error.code)) from error
         await self._store(remade, blob.digest)
+        await self._originals.keep(answer.received, job.id)
         return blob
 
     def _check_kept(self, found: images.Probe) -> None:
@@ -366,7 +368,7 @@ class Run:
 
         def end(tx: Transaction) -> tuple[Job | None, bool, int]:
             told = 0
-            removals.claim(tx, blob.digest, mark=self._mark, in_use=blobs_in_use)
+            original = self._originals.claim(tx, blob.digest, mark=self._mark)
             note_unless_journalled(tx, job.id, answer)
             done = jobs.complete(
                 tx,
@@ -379,6 +381,8 @@ class Run:
                 keep_s=self._parts.retention.keep_s(self._policy.link_ttl_s),
             )
             if done:
+                if original:
+                    self._originals.note(tx, image_id)
                 ledger.settle(
                     tx,
                     transfer_id=transfer_id,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from safelight.images.pixels import BadPicture, PixelWorker, Proof, needs_pixels
 from safelight.images.reading import Probe
+from safelight.images.signing import signed
 from safelight.images.structure import (
     MAX_PIXELS,
     MAX_SIDE,
@@ -33,5 +34,6 @@ __all__ = [
     "describe_input",
     "needs_pixels",
     "probe",
+    "signed",
     "verify",
 ]

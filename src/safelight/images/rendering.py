@@ -5,7 +5,8 @@ picture that needs it.
 
 libvips releases the GIL while it works. Files are opened by the one loader of the format that their
 magic bytes name, never by libvips' own guess, so its other loaders are out of reach. Metadata is
-dropped from what is written, but for the colour profile: without it colours would change.
+dropped from what is written, but for the colour profile: without it colours would change. In its
+place comes a word on how the picture was made (`provenance`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pyvips
 from safelight.errors import StorageError
 from safelight.images.lanczos import resample
 from safelight.images.pixels import BadPicture, judged, needs_pixels
+from safelight.images.provenance import add_to_png, packet
 from safelight.images.reading import Probe
 from safelight.images.structure import MAX_PIXELS, describe, probe
 from safelight.types import BlobRef, ImageFormat, PlanMethod, SizePlan
@@ -32,6 +34,7 @@ PNG_LEVEL = 1
 DEFAULT_QUALITY = 90
 """Quality of JPEG and WebP when the request gives no `output_compression`."""
 
+_XMP = "xmp-data"
 _LOADERS = {
     # libjpeg calls damaged scan data a warning; libpng warns of odd but harmless profiles.
     "png": partial(pyvips.Image.pngload, fail_on="error"),
@@ -58,8 +61,9 @@ def render(
     part = target.with_name(target.name + ".part")
     try:
         if needs_pixels(found, plan, output_format):
-            image = _shape(_open(source, found), plan)
-            _save(image, part, output_format, output_compression)
+            image = _open(source, found)
+            xmp = packet(_xmp_of(image))
+            _save(_shape(image, plan), part, output_format, output_compression, xmp)
         else:
             shutil.copyfile(source, part)
         part.replace(target)
@@ -119,20 +123,37 @@ def _shape(image: pyvips.Image, plan: SizePlan) -> pyvips.Image:
     return image
 
 
+def _xmp_of(image: pyvips.Image) -> bytes | None:
+    return bytes(image.get(_XMP)) if _XMP in image.get_fields() else None
+
+
 def _save(
-    image: pyvips.Image, target: Path, output_format: ImageFormat, output_compression: int | None
+    image: pyvips.Image,
+    target: Path,
+    output_format: ImageFormat,
+    output_compression: int | None,
+    xmp: bytes,
 ) -> None:
     if output_format == "png":
         # The filter "up" costs nothing and saves a fifth at this level.
         image.pngsave(str(target), compression=PNG_LEVEL, filter="up", keep="icc")
+        add_to_png(target, xmp)  # libvips would compress it, which XMP forbids
         return
     if image.format != "uchar":
         image = image.colourspace("srgb" if image.bands > 2 else "b-w")
     quality = DEFAULT_QUALITY if output_compression is None else output_compression
     if output_format == "webp":
-        image.webpsave(str(target), Q=quality, keep="icc")
+        _stating(image, xmp).webpsave(str(target), Q=quality, keep="icc|xmp")
         return
     if image.hasalpha():
         image = image.flatten(background=255)
     # libjpeg counts from 1.
-    image.jpegsave(str(target), Q=max(1, quality), optimize_coding=True, keep="icc")
+    quality = max(1, quality)
+    _stating(image, xmp).jpegsave(str(target), Q=quality, optimize_coding=True, keep="icc|xmp")
+
+
+def _stating(image: pyvips.Image, xmp: bytes) -> pyvips.Image:
+    """Return the image with this packet and no other."""
+    image = image.copy()
+    image.set_type(pyvips.GValue.blob_type, _XMP, xmp)
+    return image

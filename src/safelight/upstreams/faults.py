@@ -20,7 +20,7 @@ import msgspec
 
 from safelight.errors import FaultClass, Lack, UpstreamError
 from safelight.upstreams.limits import limit_notices, retry_after_s, spent_unit
-from safelight.upstreams.scrub import scrub, scrub_tree
+from safelight.upstreams.scrub import request_id, scrub, scrub_tree
 
 _MESSAGE_READ: Final = 4000
 """Characters of a message that are looked through."""
@@ -283,7 +283,7 @@ def classify(
     error.limits = limit_notices(headers)
     if kind is _Kind.THROTTLED:
         error.unit = spent_unit(headers, facts.message, facts.type)
-    error.upstream_request_id = headers.get("x-request-id")
+    error.upstream_request_id = request_id(headers)
     return error
 
 

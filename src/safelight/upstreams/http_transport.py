@@ -22,6 +22,7 @@ from safelight.clock import Clock
 from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Account
 from safelight.upstreams.flow import Lane
+from safelight.upstreams.scrub import request_id
 
 Body = bytes | aiohttp.FormData | AsyncIterable[bytes]
 """What can be sent."""
@@ -117,7 +118,7 @@ class Answer:
         self.status = response.status
         self.headers: Mapping[str, str] = response.headers
         self.content_type = response.content_type.lower()
-        self.request_id = response.headers.get("x-request-id")
+        self.request_id = request_id(response.headers)
         self.timers = timers
         self._response = response
         self._chunked = response.content_length is None

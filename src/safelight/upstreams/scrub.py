@@ -7,13 +7,15 @@ to the vendor; a caller of safelight must see none of it, but still which parame
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from safelight.redaction import redact
 from safelight.types import Account
 
 MESSAGE_MAX: Final = 500
 """Characters of upstream text that are passed on."""
+_REQUEST_ID: Final = re.compile(r"[!-~]{1,200}")
 _TREE_DEPTH_MAX = 4
 _TREE_ITEMS_MAX = 32
 
@@ -55,6 +57,18 @@ def account_secrets(account: Account) -> tuple[str, ...]:
     _, _, rest = account.base_url.partition("://")
     host = rest.partition("/")[0].rpartition("@")[2]
     return tuple(filter(None, (key, host, host.partition(":")[0])))
+
+
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """Return the vendor's id of a call, which customers see in receipts; None where it is none.
+
+    It is shown as it came, so that the vendor finds the call by it. One that holds a credential, as
+    a server may echo it, is not kept.
+    """
+    found = headers.get("x-request-id", "").strip()
+    if not _REQUEST_ID.fullmatch(found) or redact(found) != found:
+        return None
+    return found
 
 
 def scrub(text: str, known: Iterable[str] = ()) -> str:
