@@ -19,6 +19,9 @@ PIP_COMPILE := $(TOOLS)/bin/pip-compile -q --allow-unsafe --generate-hashes --st
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-header \
 	--extra build --extra proof --extra demo --extra mcp --extra recipes
 
+# One more than cores: tests often wait for processes that they start.
+WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test serve lint docs bench bench-pool campaign fuzz wheel sbom audit format clean requirements
 
@@ -29,7 +32,7 @@ demo: $(RUNTIME) ## start a gateway, order one poster with the openai SDK, show 
 	@$(BIN)/safelight demo
 
 test: lint $(VENV)/.chromium ## all checks: lint, types, import rules, tests
-	$(BIN)/python -m pytest -q -n auto --dist worksteal -m "not campaign" \
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not campaign" \
 		-o faulthandler_timeout=300 -o faulthandler_exit_on_timeout=true
 
 serve: $(RUNTIME) ## run the gateway with ./safelight.toml, if there is one, on ./data

@@ -65,10 +65,7 @@ from safelight.links import Links
 from safelight.metrics import Metrics
 from safelight.observing import Observing, make_notes
 from safelight.opening import (
-    make_data_folder,
-    open_at,
     open_database,
-    open_store,
     where_pictures_are,
 )
 from safelight.pool import Pool
@@ -80,15 +77,6 @@ from safelight.storage.opening import open_at as open_store_at
 from safelight.types import Account
 from safelight.upstreams import Upstream, load_upstream
 from safelight.upstreams.batches import checked_accounts
-
-__all__ = [
-    "App",
-    "make_data_folder",
-    "open_at",
-    "open_database",
-    "open_store",
-    "where_pictures_are",
-]
 
 log = logging.getLogger("safelight.app")
 

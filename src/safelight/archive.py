@@ -20,7 +20,6 @@ from pathlib import Path
 import msgspec
 
 from safelight import __version__, backups, installations
-from safelight.app import make_data_folder, open_database, open_store, where_pictures_are
 from safelight.backups import KeptFile, Manifest, Origin
 from safelight.clock import SystemClock
 from safelight.db import Transaction, address
@@ -31,6 +30,7 @@ from safelight.db.sqlite_opening import Damaged
 from safelight.durable import fsync_folder
 from safelight.errors import ConfigError
 from safelight.keyring import FILE_NAME
+from safelight.opening import make_data_folder, open_database, open_store, where_pictures_are
 from safelight.storage import BlobStore
 from safelight.storage import address as store_address
 from safelight.storage.disk import DiskStore, stored_digests

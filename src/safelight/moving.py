@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 
 from safelight import heartbeats
-from safelight.app import open_at, open_store
 from safelight.clock import SystemClock
 from safelight.db import Database, Transaction, address
 from safelight.db.copying import copy_books
@@ -24,6 +23,7 @@ from safelight.errors import ConfigError
 from safelight.gateway.process_files import living, starting
 from safelight.gateway.processes import BEAT_S
 from safelight.gateway.verification import Report, Verification
+from safelight.opening import open_at, open_store
 
 PROCESSES = "processes"
 MOVED_SUFFIX = ".moved"

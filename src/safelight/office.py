@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from safelight import accounts, attempts, customers
-from safelight.app import make_data_folder, open_database, open_store
 from safelight.clock import SystemClock
 from safelight.db import Database, Transaction
 from safelight.gateway.reading import statement_page
@@ -23,6 +22,7 @@ from safelight.office_customers import UNLIMITED, OfficeCustomers
 from safelight.office_money import OfficeMoney
 from safelight.office_pictures import OfficePictures
 from safelight.office_watch import OfficeWatch
+from safelight.opening import make_data_folder, open_database, open_store
 from safelight.storage import BlobStore
 from safelight.types import StatementLine
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import msgspec
 
 from safelight import files, installations, lifetimes
-from safelight.app import open_database
 from safelight.clock import SystemClock
 from safelight.db import Database, Transaction
 from safelight.errors import ConfigError
 from safelight.gateway.process_files import living, starting
 from safelight.moving import PROCESSES, refuse_if_alive
+from safelight.opening import open_database
 from safelight.storage import BlobStore, address
 from safelight.storage.opening import open_at
 

@@ -24,13 +24,14 @@ from safelight import admin_keys, allocator, customers, listening, redaction, te
 from safelight.api.health import make_health
 from safelight.api.scrapes import make_scrape_asgi
 from safelight.api.server import BACKLOG, uvicorn_config
-from safelight.app import App, make_data_folder
+from safelight.app import App
 from safelight.clock import Clock, SystemClock
 from safelight.config import Config, ServerConfig
 from safelight.errors import ConfigError
 from safelight.gateway.process_files import starting
 from safelight.money import dollars_to_micros
 from safelight.office import Office
+from safelight.opening import make_data_folder
 from safelight.server_info import ServerInfo
 
 log = logging.getLogger("safelight.app")

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from e2e.process import GatewayProcess
-from safelight.app import open_database, open_store
 from safelight.clock import SystemClock
 from safelight.db import Database, Row
 from safelight.keyring import Keyring
 from safelight.office import Office
+from safelight.opening import open_database, open_store
 
 _NOTHING: Mapping[str, str] = {}
 

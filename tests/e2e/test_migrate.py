@@ -14,11 +14,11 @@ import pytest
 from e2e.books import get, get_text
 from e2e.process import GatewayProcess, accounts
 from safelight import attempts, customers, jobs, ledger
-from safelight.app import open_database
 from safelight.bench.faults.server import FaultUpstream
 from safelight.clock import SystemClock
 from safelight.db import Transaction
 from safelight.db.schema import migrations
+from safelight.opening import open_database
 from safelight.types import (
     BlobRef,
     ImageRequest,

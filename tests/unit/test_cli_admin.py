@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 from safelight import admin_acts, admin_keys
-from safelight.app import open_database
 from safelight.cli import main
 from safelight.clock import SystemClock
 from safelight.db import Transaction
 from safelight.keyring import Keyring
+from safelight.opening import open_database
 
 
 @pytest.fixture(autouse=True)

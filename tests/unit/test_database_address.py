@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from safelight.app import open_database
 from safelight.clock import ManualClock, SystemClock
 from safelight.db import Database, Transaction, address
 from safelight.errors import ConfigError
+from safelight.opening import open_database
 
 PASSWORD = "s3cret"
 

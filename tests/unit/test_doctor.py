@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 import s3
-from safelight.app import open_database
 from safelight.cli import main
 from safelight.clock import ManualClock, SystemClock
 from safelight.config import load_config
@@ -24,6 +23,7 @@ from safelight.db.postgres_opening import prepare
 from safelight.doctor import Check, State, books, folder, machine, outside, pictures, vendors
 from safelight.doctor.examining import Patient, examine
 from safelight.keyring import Keyring
+from safelight.opening import open_database
 
 
 def by_name(checks: list[Check]) -> dict[str, Check]:

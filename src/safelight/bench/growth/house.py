@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from safelight.app import App, open_database
+from safelight.app import App
 from safelight.bench.growth.books import CHANNEL, GROUPS_MAX, OTHER_CHANNEL, ROUTE, Books, write
 from safelight.bench.growth.counting import Counted, Counter
 from safelight.bench.picture import make_picture, weight
@@ -21,6 +21,7 @@ from safelight.config import Config, load_config
 from safelight.db import Database
 from safelight.engine import Engine, Work
 from safelight.gateway.orders import Caller, Order, Queued
+from safelight.opening import open_database
 from safelight.types import (
     Account,
     ImageRequest,
