@@ -8,12 +8,12 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from fresh_books import sqlite_books
 from safelight import attempts, customers, jobs, ledger
 from safelight.clock import Clock
 from safelight.db import Database, Transaction
 from safelight.db.address import DATABASE_FILE
 from safelight.db.postgres import PostgresDatabase
-from safelight.db.sqlite import SqliteDatabase
 from safelight.types import (
     BlobRef,
     ImageRequest,
@@ -43,7 +43,7 @@ class AttemptBooks:
     def __init__(self, folder: Path, clock: MovableClock, *, url: str = "") -> None:
         self.clock = clock
         self.db: Database = (
-            PostgresDatabase(url, clock) if url else SqliteDatabase(folder / DATABASE_FILE, clock)
+            PostgresDatabase(url, clock) if url else sqlite_books(folder / DATABASE_FILE, clock)
         )
         self._jobs = 0
 

@@ -14,11 +14,11 @@ import pytest
 
 import postgres
 import s3
+from fresh_books import sqlite_books
 from safelight.clock import ManualClock
 from safelight.db import Database, address
 from safelight.db.postgres import PostgresDatabase
 from safelight.db.postgres_opening import prepare
-from safelight.db.sqlite import SqliteDatabase
 from safelight.storage import address as storage_address
 
 # No test may meet the books that the developer's environment names.
@@ -76,7 +76,7 @@ async def any_db(database_url: str, tmp_path: Path) -> AsyncIterator[Database]:
     db: Database = (
         PostgresDatabase(database_url, ManualClock())
         if database_url
-        else SqliteDatabase(tmp_path / "any.db", ManualClock())
+        else sqlite_books(tmp_path / "any.db", ManualClock())
     )
     yield db
     await db.close()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyvips
 
 from engines import MemoryEngine, Queues
+from fresh_books import sqlite_books
 from safelight import attempts, customers, ledger
 from safelight.channels import Channels
 from safelight.clock import Clock, SystemClock
@@ -18,7 +19,6 @@ from safelight.config_watch import LogsConfig
 from safelight.costs import MarginWatch
 from safelight.db import Database, Transaction
 from safelight.db.postgres import PostgresDatabase
-from safelight.db.sqlite import SqliteDatabase
 from safelight.engine import Handler, Queue
 from safelight.errors import FaultClass, UpstreamError
 from safelight.gateway import Gateway
@@ -137,7 +137,7 @@ def open_books(folder: Path, clock: Clock) -> Database:
     named = books_file(folder)
     if named.exists():
         return PostgresDatabase(named.read_text(), clock, connections=4, readers=2)
-    return SqliteDatabase(folder / "t.db", clock)
+    return sqlite_books(folder / "t.db", clock)
 
 
 class House:

@@ -10,11 +10,11 @@ import asyncio
 from pathlib import Path
 from typing import TypeVar
 
+from fresh_books import sqlite_books
 from gateway.house import House, account
 from safelight.clock import ManualClock
 from safelight.db import Database
 from safelight.db.postgres import PostgresDatabase
-from safelight.db.sqlite import SqliteDatabase
 from safelight.errors import Unavailable
 from safelight.gateway.orders import Order
 from safelight.gateway.processes import BEAT_S, LEASE_S
@@ -63,7 +63,7 @@ class Replica(House):
         self.cable = Cable(
             PostgresDatabase(database_url, clock)
             if database_url
-            else SqliteDatabase(root / "shared.db", clock)
+            else sqlite_books(root / "shared.db", clock)
         )
         super().__init__(
             place,

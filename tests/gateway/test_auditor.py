@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from fresh_books import sqlite_books
 from gateway.house import House
 from gateway.mixed_books import PRICE, MixedBooks, accept
 from safelight import heartbeats, ledger
 from safelight.clock import ManualClock
 from safelight.db import Database
 from safelight.db.postgres import PostgresDatabase
-from safelight.db.sqlite import SqliteDatabase
 from safelight.errors import CustomerFrozen, StorageError
 from safelight.gateway.verification import Verification, known
 from safelight.gateway.verification.auditor import Auditor
@@ -33,9 +33,7 @@ class Scene:
         self.folder = folder
         self.clock = ManualClock()
         self.db: Database = (
-            PostgresDatabase(url, self.clock)
-            if url
-            else SqliteDatabase(folder / "t.db", self.clock)
+            PostgresDatabase(url, self.clock) if url else sqlite_books(folder / "t.db", self.clock)
         )
         self.store = DiskStore(folder / "blobs")
         self.office = Office(self.db, Keyring.load_or_create(folder), self.store)

@@ -12,6 +12,7 @@ from typing import TypeVar, cast
 
 import pytest
 
+from fresh_books import sqlite_books
 from gateway.batch_house import BatchHouse, batch_house, line
 from gateway.house import House
 from safelight import batches, files
@@ -20,7 +21,6 @@ from safelight.clock import ManualClock
 from safelight.config_batches import BatchesConfig
 from safelight.db import Database, Transaction
 from safelight.db.postgres import PostgresDatabase
-from safelight.db.sqlite import SqliteDatabase
 from safelight.errors import StorageError
 from safelight.gateway.restored import release_open_jobs
 from safelight.storage import BlobStore
@@ -61,7 +61,7 @@ class DyingDatabase:
 def open_at(folder: Path, url: str, clock: ManualClock) -> Database:
     if url:
         return PostgresDatabase(url, clock)
-    return SqliteDatabase(folder / "t.db", clock)
+    return sqlite_books(folder / "t.db", clock)
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 import postgres
+from fresh_books import sqlite_books
 from gateway.corruptions import CASES, Case
 from gateway.mixed_books import MixedBooks
 from gateway.spoiling import Hand, hand_in_file, hand_in_postgres
 from safelight.clock import ManualClock
 from safelight.db import Database
 from safelight.db.postgres import PostgresDatabase
-from safelight.db.sqlite import SqliteDatabase
 from safelight.gateway.audit import audit
 from safelight.gateway.verification import Report, Verification
 from safelight.storage.disk import DiskStore
@@ -59,7 +59,7 @@ async def _write_books(db: Database, folder: Path) -> None:
 def clean_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a SQLite file and blobs, to be copied."""
     folder = tmp_path_factory.mktemp("clean")
-    asyncio.run(_write_books(SqliteDatabase(folder / "t.db", ManualClock()), folder))
+    asyncio.run(_write_books(sqlite_books(folder / "t.db", ManualClock()), folder))
     return folder
 
 
@@ -99,7 +99,7 @@ async def installation(copy: tuple[str, Path]) -> AsyncIterator[Installation]:
     db: Database = (
         PostgresDatabase(url, ManualClock(), connections=1, readers=1)
         if url
-        else SqliteDatabase(folder / "t.db", ManualClock())
+        else sqlite_books(folder / "t.db", ManualClock())
     )
     store = DiskStore(folder / "blobs")
     yield Installation(db, store, url, folder)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from fresh_books import sqlite_books
 from safelight import alerts
 from safelight.alerts import Alert, Wrong
 from safelight.clock import ManualClock
 from safelight.config_watch import AlertsConfig
 from safelight.db import Transaction
-from safelight.db.sqlite import SqliteDatabase
 from safelight.gateway.alerting import (
     DOWNLOADS,
     GENERATION,
@@ -35,7 +35,7 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
-        self.db = SqliteDatabase(folder / "t.db", self.clock)
+        self.db = sqlite_books(folder / "t.db", self.clock)
         self._made = 0
 
     async def settle(self, *wrong: Wrong, after_s: float = 0) -> tuple[list[str], list[str]]:

@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from fresh_books import sqlite_books
 from safelight.clock import ManualClock
 from safelight.db import Database
 from safelight.db.postgres import PostgresDatabase
-from safelight.db.sqlite import SqliteDatabase
 from safelight.errors import BudgetExceeded
 from safelight.types import PERIODS, Period
 from spender import KEY, Spender
@@ -29,7 +29,7 @@ def at(text: str) -> ManualClock:
 
 
 def open_database(url: str, folder: Path, clock: ManualClock) -> Database:
-    return PostgresDatabase(url, clock) if url else SqliteDatabase(folder / "t.db", clock)
+    return PostgresDatabase(url, clock) if url else sqlite_books(folder / "t.db", clock)
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ class Spending(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.folder = tempfile.TemporaryDirectory()
         self.clock = at("2026-11-29T12:00:00")
-        db = SqliteDatabase(Path(self.folder.name) / "t.db", self.clock)
+        db = sqlite_books(Path(self.folder.name) / "t.db", self.clock)
         self.spender = Spender(db)
         self.runner.run(self.spender.open())
         self.limits: dict[Period, int] = {}

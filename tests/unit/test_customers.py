@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fresh_books import sqlite_books
 from safelight import customers, ledger
 from safelight.clock import ManualClock
 from safelight.db import Transaction
@@ -20,7 +21,7 @@ PEPPER = b"p" * 32
 
 @pytest.fixture
 async def db(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
-    database = SqliteDatabase(tmp_path / "t.db", ManualClock())
+    database = sqlite_books(tmp_path / "t.db", ManualClock())
     yield database
     await database.close()
 

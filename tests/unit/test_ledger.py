@@ -11,11 +11,11 @@ from typing import TypeVar
 import psycopg
 import pytest
 
+from fresh_books import sqlite_books
 from safelight import customers, ledger
 from safelight.clock import ManualClock
 from safelight.db import Database, Transaction, UniqueViolation
 from safelight.db.postgres import PostgresDatabase
-from safelight.db.sqlite import SqliteDatabase
 from safelight.errors import CustomerFrozen, InsufficientBalance
 from safelight.gateway.verification.money import LedgerWalk, walk
 
@@ -29,7 +29,7 @@ class Books:
     def __init__(self, path: Path, url: str = "") -> None:
         self._runner = asyncio.Runner()
         self.db: Database = (
-            PostgresDatabase(url, ManualClock()) if url else SqliteDatabase(path, ManualClock())
+            PostgresDatabase(url, ManualClock()) if url else sqlite_books(path, ManualClock())
         )
         self.count = 0
 

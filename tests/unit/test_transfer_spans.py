@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from fresh_books import sqlite_books
 from safelight import customers, ledger
 from safelight.clock import ManualClock
 from safelight.db import Transaction
 from safelight.db.schema import migrations
-from safelight.db.sqlite import SqliteDatabase
 
 
 def begin(tx: Transaction) -> None:
@@ -39,7 +39,7 @@ def move(name: str, number: int) -> object:
 async def test_every_span_has_just_its_transfers(tmp_path: Path, jumps: tuple[float, ...]) -> None:
     """Also where the clock was set back, or forward and back."""
     rng, clock = random.Random(len(jumps)), ManualClock()
-    db = SqliteDatabase(tmp_path / "t.db", clock)
+    db = sqlite_books(tmp_path / "t.db", clock)
     await db.write(begin)
     for number in range(120):
         await db.write(move(rng.choice("ab"), number))  # type: ignore[arg-type]
