@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from safelight.db import Row, Transaction
+from safelight.quantiles import seconds_within
 from safelight.types import LANE_GROUP, Micros
 
 FRESH_MS = 60_000
@@ -131,12 +132,7 @@ class Tally:
 
     def seconds(self, share: float) -> float | None:
         """Return the time within which `share` of the answered attempts were answered."""
-        missing = share * self.milliseconds.total()
-        for step in sorted(self.milliseconds):
-            missing -= self.milliseconds[step]
-            if missing <= 0:
-                return step / 1000
-        return None
+        return seconds_within(self.milliseconds, share)
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):

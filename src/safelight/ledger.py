@@ -212,6 +212,12 @@ def set_credit_line(tx: Transaction, customer_id: str, line_micros: Micros) -> N
         raise WouldOverdraw(f"more than {line_micros} micro-dollars are owed or held")
 
 
+def held_of_all(tx: Transaction) -> Micros:
+    """Return what is held for the open jobs of every customer together."""
+    row = tx.one("SELECT CAST(SUM(held_micros) AS BIGINT) AS held FROM balance")
+    return 0 if row is None else row["held"] or 0
+
+
 def balance(tx: Transaction, customer_id: str) -> Balance:
     """Return what the customer has, what is held, and what can be spent.
 

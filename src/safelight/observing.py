@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Iterator
 
-from safelight import __version__, alerts, tracing
+from safelight import __version__, alerts, ledger, tracing
 from safelight.api.scrapes import Scrapes
 from safelight.clock import Clock
 from safelight.config import Config
@@ -167,9 +167,7 @@ class Observing:
         """Return what the rows say; nothing while the database is away."""
 
         def look(tx: Transaction) -> tuple[int, list[str]]:
-            row = tx.one("SELECT CAST(SUM(held_micros) AS BIGINT) AS held FROM balance")
-            held = 0 if row is None else row["held"] or 0
-            return held, [one.rule for one in alerts.current(tx)]
+            return ledger.held_of_all(tx), [one.rule for one in alerts.current(tx)]
 
         try:
             held, rules = await self._parts.db.read(look)

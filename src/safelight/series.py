@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from safelight.db import Row, Transaction
+from safelight.quantiles import seconds_within
 from safelight.types import Micros
 
 Step = Literal["minute", "hour", "day"]
@@ -65,12 +66,7 @@ class Point:
 
     def seconds(self, share: float) -> float | None:
         """Return the time within which `share` of the pictures were made; None: there were none."""
-        missing = share * self.milliseconds.total()
-        for step in sorted(self.milliseconds):
-            missing -= self.milliseconds[step]
-            if missing <= 0:
-                return step / 1000
-        return None
+        return seconds_within(self.milliseconds, share)
 
     @property
     def link_success(self) -> float | None:

@@ -2,7 +2,7 @@
 
 Owns the rows of registered addresses, of the addresses that orders bring, the numbers of secrets,
 and how often a customer may have something sent by hand; the signature of the Standard Webhooks
-specification. Messages are `deliveries`' business, calls `guarded`'s.
+specification and the headers that carry it. Messages are `deliveries`' business, calls `guarded`'s.
 
 No secret is stored. A secret must be known in clear to sign with it, so a hash will not do, and a
 cipher's key would have to lie beside `secrets.json` anyway. So it is derived, from a key in there
@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Literal, get_args
 
 import msgspec
@@ -98,6 +99,27 @@ def signatures(secrets: Iterable[bytes], *, message_id: str, timestamp_s: int, b
     content = b".".join((message_id.encode(), str(timestamp_s).encode(), body))
     tags = (hmac.digest(secret, content, "sha256") for secret in secrets)
     return " ".join("v1," + base64.b64encode(tag).decode() for tag in tags)
+
+
+def message_headers(
+    secrets: Iterable[bytes], *, message_id: str, timestamp_s: int, body: bytes, user_agent: str
+) -> dict[str, str]:
+    """Return the headers of a message of the Standard Webhooks specification, signed."""
+    return {
+        "content-type": "application/json",
+        "user-agent": user_agent,
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp_s),
+        "webhook-signature": signatures(
+            secrets, message_id=message_id, timestamp_s=timestamp_s, body=body
+        ),
+    }
+
+
+def iso(time_ms: int) -> str:
+    """Return a time as RFC 3339 has it, in UTC with milliseconds."""
+    moment = datetime.fromtimestamp(time_ms // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
 
 
 # --- registered addresses -----------------------------------------------------------------------

@@ -11,7 +11,6 @@ import base64
 import binascii
 import contextlib
 import logging
-from datetime import UTC, datetime
 from functools import partial
 
 import msgspec
@@ -88,16 +87,16 @@ class AlertMessages:
     async def _post(self, message: Message) -> str | None:
         """Call the address; return why it did not take the message, in neutral words."""
         timestamp = self._parts.clock.now_ms() // 1000
-        body = msgspec.json.encode(_Body(message.event, _iso(message.created_at), message.alert))
-        headers = {
-            "content-type": "application/json",
-            "user-agent": USER_AGENT,
-            "webhook-id": message.id,
-            "webhook-timestamp": str(timestamp),
-            "webhook-signature": webhooks.signatures(
-                [self._secret], message_id=message.id, timestamp_s=timestamp, body=body
-            ),
-        }
+        body = msgspec.json.encode(
+            _Body(message.event, webhooks.iso(message.created_at), message.alert)
+        )
+        headers = webhooks.message_headers(
+            [self._secret],
+            message_id=message.id,
+            timestamp_s=timestamp,
+            body=body,
+            user_agent=USER_AGENT,
+        )
         try:
             reply = await self._client.post(self._url, body, headers, timeout_s=TIMEOUT_S)
         except (CallFailed, Refused) as error:
@@ -134,8 +133,3 @@ def _bytes_of(secret: Secret) -> bytes:
             'print("whsec_" + base64.b64encode(os.urandom(32)).decode())\''
         )
     return found
-
-
-def _iso(time_ms: int) -> str:
-    moment = datetime.fromtimestamp(time_ms // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"

@@ -18,7 +18,6 @@ import email.utils
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
 from functools import partial
 from typing import TypedDict
 
@@ -283,17 +282,15 @@ class Notifying:
         if data is None:
             return Outcome(status=None, error="what it was about is gone", seconds=0.0, final=True)
         now_ms = self._parts.clock.now_ms()
-        body = msgspec.json.encode(_Body(delivery.event, _iso(delivery.created_at), data))
+        body = msgspec.json.encode(_Body(delivery.event, webhooks.iso(delivery.created_at), data))
         secrets = [self.derive(name) for name in message.secret.names(now_ms)]
-        headers = {
-            "content-type": "application/json",
-            "user-agent": USER_AGENT,
-            "webhook-id": delivery.id,
-            "webhook-timestamp": str(now_ms // 1000),
-            "webhook-signature": webhooks.signatures(
-                secrets, message_id=delivery.id, timestamp_s=now_ms // 1000, body=body
-            ),
-        }
+        headers = webhooks.message_headers(
+            secrets,
+            message_id=delivery.id,
+            timestamp_s=now_ms // 1000,
+            body=body,
+            user_agent=USER_AGENT,
+        )
         return await self._post(message.url, body, headers)
 
     async def _data(self, delivery: Delivery) -> object | None:
@@ -458,9 +455,3 @@ def _words(status: int) -> str:
     if 300 <= status < 400:
         return f"it answered {status}, a redirect, which is not followed"
     return f"it answered {status}"
-
-
-def _iso(time_ms: int) -> str:
-    """Return a time as RFC 3339 has it, in UTC with milliseconds."""
-    moment = datetime.fromtimestamp(time_ms // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03d}Z"
