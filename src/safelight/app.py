@@ -57,7 +57,7 @@ from safelight.gateway.tenancy import agree_on_store
 from safelight.gateway.upkeep import SHARE_S, SHOW_S, Upkeep
 from safelight.gateway.vendor_lane import VendorLane
 from safelight.gateway.verification import Verification
-from safelight.gateway.verification.auditor import Auditor
+from safelight.gateway.verification.auditor import RESTS, Auditor
 from safelight.guarded import GuardedClient, Rules
 from safelight.images import PixelWorker
 from safelight.keyring import Keyring
@@ -120,7 +120,7 @@ class App:
         self.upkeep = Upkeep(self.parts, owner=self.owner)
         self.auditor = Auditor(
             self.db,
-            Verification(self.db, self.store, clock, self.parts.rng),
+            Verification(self.db, self.store, clock, self.parts.rng, rests=RESTS),
             clock,
             every_s=config.billing.verify_s,
             blobs=config.billing.verify_blobs,

@@ -11,7 +11,7 @@ import pytest
 
 from safelight.clock import SystemClock
 from safelight.engine import Handler, Queue, Work, connecting
-from safelight.engine.durable import KEEP_S, DurableEngine
+from safelight.engine.durable import KEEP_S, MANY, DurableEngine
 from safelight.errors import Unavailable
 
 # DBOS drops what it has claimed in the moment in which it is stopped; the engine puts it back.
@@ -114,6 +114,19 @@ async def test_a_failed_work_is_not_repeated_and_harms_no_other(make: Open) -> N
         await desk.until(lambda: len(desk.begun) == 2 and desk.done == ["good"])
         await engine.look()
     assert sorted(desk.begun) == ["bad", "good"]
+
+
+async def test_of_many_works_those_that_are_known_are_left_out(make: Open) -> None:
+    """A sweep repeats all that wait; so many are asked for first, and the result is the same."""
+    desk = Desk()
+    async with started(make("one", desk.work, widths={"jobs": 8}, share=1.0)) as engine:
+        await engine.enqueue(jobs(*(f"{i}" for i in range(MANY))))
+        await engine.enqueue(jobs(*(f"{i}" for i in range(MANY)), *(f"new{i}" for i in range(3))))
+        await desk.until(lambda: len(desk.done) >= MANY + 3)
+        await engine.enqueue(jobs(*(f"{i}" for i in range(MANY))))
+        await engine.enqueue(jobs("last"))
+        await desk.until(lambda: "last" in desk.done)
+    assert len(desk.begun) == len(set(desk.begun)) == MANY + 4
 
 
 async def test_what_is_queued_and_what_had_begun_survive_a_stop(make: Open) -> None:

@@ -56,6 +56,8 @@ POLLS_S: Mapping[Queue, float] = {
 }
 CHUNK = 200
 """Works that are queued, put back or removed in one transaction."""
+MANY = 20
+"""From so many works on it is asked first which of their keys are known."""
 KEEP_S = 3600.0
 """How long the key of a finished work is known."""
 PENDING, DONE = "PENDING", ["SUCCESS", "ERROR", "CANCELLED"]
@@ -115,6 +117,8 @@ class DurableEngine:
         self._starting: asyncio.Task[None] | None = None
         self._stopped = False
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._handled: set[str] = set()
+        """Keys of those that run whose handler has ended: they only have to be written down."""
 
     # --- the seam ------------------------------------------------------------------------------
 
@@ -166,10 +170,11 @@ class DurableEngine:
         """Begin no more works; those that run are left for another process to begin again."""
         await self.pause()
         self._stopped = True
-        left = list(self._running.values())
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        left = dict(self._running)
+        for key, task in left.items():
+            if key not in self._handled:
+                task.cancel()
+        await asyncio.gather(*left.values(), return_exceptions=True)
         if self._starting is not None:
             with contextlib.suppress(Unavailable):
                 await self._put_back(self._owner, but=set())
@@ -295,17 +300,24 @@ class DurableEngine:
             await asyncio.Event().wait()  # put back when the process pauses
         task = asyncio.create_task(self._handle(queue, item, key), name=key)
         self._running[key] = task
-        task.add_done_callback(lambda _: self._running.pop(key, None))
+        task.add_done_callback(lambda _: self._forget_run(key))
         await asyncio.wait({task})
         if task.cancelled():
             await asyncio.Event().wait()
+
+    def _forget_run(self, key: str) -> None:
+        self._running.pop(key, None)
+        self._handled.discard(key)
 
     async def _handle(self, queue: Queue, item: str, key: str) -> None:
         try:
             await self._handlers[queue](item)
         except Exception:  # an engine repeats nothing: the row's owner looks for what was left
             log.exception("queued work failed", extra={"subject": item})
-        if self._paused and not self._stopped:
+        if self._stopped:  # cut short, however it ended
+            return
+        self._handled.add(key)
+        if self._paused:
             with contextlib.suppress(Unavailable):
                 await self._ask(lambda client: client.cancel_workflows([PREFIX + key]))
 
@@ -345,8 +357,13 @@ class DurableEngine:
 
     def _insert(self, client: DBOSClient, works: Sequence[Work]) -> None:
         assert self._database is not None
+        # A sweep repeats thousands that are known: asked first, it takes no lock and a twentieth.
+        known = _known(client, works) if len(works) >= MANY else frozenset()
+        new = [work for work in works if PREFIX + work.key not in known]
+        if not new:
+            return
         with self._database.begin() as connection:
-            for work in works:
+            for work in new:
                 options: EnqueueOptions = {
                     "workflow_name": WORKFLOW,
                     "queue_name": PREFIX + work.queue,
@@ -358,6 +375,13 @@ class DurableEngine:
                 if work.delay_s > 0:
                     options["delay_seconds"] = work.delay_s
                 client.enqueue_in_transaction(connection, options, work.queue, work.item, work.key)
+
+
+def _known(client: DBOSClient, works: Sequence[Work]) -> frozenset[str]:
+    found = client.list_workflows(
+        workflow_ids=[PREFIX + work.key for work in works], load_input=False, load_output=False
+    )
+    return frozenset(one.workflow_id for one in found)
 
 
 def _withdraw(client: DBOSClient, ids: list[str]) -> None:

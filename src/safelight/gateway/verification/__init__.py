@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
@@ -28,6 +29,8 @@ __all__ = ["Check", "Finding", "Report", "Verification", "found", "verify_all"]
 
 FINDINGS_MAX = 1000
 """Most findings that a report lists: a lost store would be one for each picture."""
+
+T = TypeVar("T")
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -61,6 +64,8 @@ class Verification:
         store: its pictures; None: they are not looked at.
         clock: measures how long it took.
         rng: chooses the blobs to hash.
+        rests: after each snapshot it rests so many times as long as that took, so that orders
+            beside it do not wait for a core. 0: as fast as it goes.
     """
 
     def __init__(
@@ -69,11 +74,14 @@ class Verification:
         store: BlobStore | None,
         clock: Clock,
         rng: random.Random | None = None,
+        *,
+        rests: float = 0.0,
     ) -> None:
         self._db = db
         self._store = store
         self._clock = clock
         self._rng = rng or random.SystemRandom()
+        self._rests = rests
 
     async def run(
         self,
@@ -123,38 +131,50 @@ class Verification:
         marks = {(one.customer_id, one.mark) for one in second.findings}
         return [one for one in first.findings if (one.customer_id, one.mark) in marks]
 
+    async def _look(self, read: Callable[[Transaction], T]) -> T:
+        """Read one snapshot, and rest."""
+        return await self._and_rest(self._db.read(read))
+
+    async def _and_rest(self, work: Awaitable[T]) -> T:
+        began = self._clock.monotonic()
+        result = await work
+        took_s = self._clock.monotonic() - began
+        if self._rests and took_s > 0:
+            await asyncio.sleep(self._rests * took_s)
+        return result
+
     async def _ledger_of(self, report: Report, customer_id: str) -> None:
         walk = money.LedgerWalk(customer_id)
         # Hashing takes a while: not on the event loop, and not while a snapshot is open.
-        while await asyncio.to_thread(walk.take, await self._db.read(walk.read)):
-            pass
+        more = True
+        while more:
+            page = await self._look(walk.read)
+            more = await self._and_rest(asyncio.to_thread(walk.take, page))
         report.customers += 1
         report.transfers += walk.transfers
         _add(report, walk.findings)
 
     async def _strays(self, report: Report, customer_id: str | None) -> None:
-        newest = await self._db.read(work.newest_seq)
+        newest = await self._look(work.newest_seq)
         for after in range(0, newest, work.PAGE):
             until = min(after + work.PAGE, newest)
             look = partial(work.strays, after=after, until=until, customer_id=customer_id)
-            _add(report, await self._db.read(look))
+            _add(report, await self._look(look))
 
     async def _jobs(self, report: Report, customer_id: str | None) -> None:
         after: str | None = ""
         while after is not None:
             look = partial(work.jobs_page, after=after, customer_id=customer_id)
-            page = await self._db.read(look)
+            page = await self._look(look)
             report.jobs += len(page.rows)
             _add(report, page.findings)
             after = page.after
 
     async def _batches(self, report: Report, customer_id: str | None) -> None:
-        batch = await self._db.read(
-            partial(batch_work.next_batch, after="", customer_id=customer_id)
-        )
+        batch = await self._look(partial(batch_work.next_batch, after="", customer_id=customer_id))
         while batch is not None:
-            _add(report, await self._db.read(partial(batch_work.batch_faults, batch=batch)))
-            batch = await self._db.read(
+            _add(report, await self._look(partial(batch_work.batch_faults, batch=batch)))
+            batch = await self._look(
                 partial(batch_work.next_batch, after=batch["id"], customer_id=customer_id)
             )
 
@@ -168,9 +188,7 @@ class Verification:
         look = BlobLook(self._db, self._store) if self._store and share is not None else None
         after: str | None = ""
         while after is not None:
-            page = await self._db.read(
-                partial(work.images_page, after=after, customer_id=customer_id)
-            )
+            page = await self._look(partial(work.images_page, after=after, customer_id=customer_id))
             report.images += len(page.rows)
             _add(report, page.findings)
             if look is not None:

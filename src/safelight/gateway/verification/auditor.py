@@ -16,8 +16,11 @@ from safelight.gateway.verification import Finding, Report, Verification, known
 
 log = logging.getLogger("safelight.verify")
 
-LARGEST_SHARE = 20
-"""It rests at least so many times as long as a round took: it never uses over 5 % of a core."""
+RESTS = 3.0
+"""Within a round it rests so many times as long as each snapshot took: a quarter of a core at most,
+also when a process starts and has other things to do."""
+LARGEST_SHARE = 4
+"""After a round it rests so many times as long as that took: in all, 5 % of a core at most."""
 
 
 class Auditor:
