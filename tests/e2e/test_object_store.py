@@ -101,6 +101,7 @@ def test_a_link_may_lead_to_the_bucket_for_a_while(s3_server: S3Server, tmp_path
         assert moved.value.code == 302
         assert "X-Amz-Expires=300" in moved.value.headers["location"]
         assert moved.value.headers["cache-control"] == "no-store"
+        moved.value.close()
         with urllib.request.urlopen(url, timeout=10) as answer:
             assert answer.url.startswith(s3_server.url)
             assert answer.headers["content-type"] == "image/png"
@@ -116,6 +117,7 @@ def test_a_link_may_lead_to_the_bucket_for_a_while(s3_server: S3Server, tmp_path
         with pytest.raises(urllib.error.HTTPError) as unchanged:
             opener.open(same, timeout=10)
         assert unchanged.value.code == 304
+        unchanged.value.close()
 
 
 def test_pictures_move_to_a_bucket_and_back(s3_server: S3Server, tmp_path: Path) -> None:
