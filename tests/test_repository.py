@@ -139,7 +139,7 @@ def test_client_commands_speak_http_only() -> None:
     local = {"__init__", "serve", "keys", "credit", "services", "bench", "bench_pool", "accounts"}
     local |= {"key_limits", "verify", "doctor"}
     local |= {"receipt", "export", "reconcile"}
-    local |= {"backup", "bench_growth", "bench_money", "migrate"}
+    local |= {"backup", "bench_growth", "bench_money", "bench_workers", "migrate"}
     local |= {"storage", "images", "refund", "admin", "vendor_batches"}
     shared = {"safelight", "safelight.clock", "safelight.money", "safelight.types"}
     shared |= {"safelight.months"}

@@ -188,8 +188,12 @@ async def staged(
     folder: Path,
     places: Places,
     cores: Cores,
+    *,
+    workers: int = 1,
 ) -> AsyncIterator[Stage]:
     """Start mock and contenders for one workload, with files in `folder`; end them afterwards.
+
+    The gateway is a server of so many processes (`workers`).
 
     Raises:
         BenchError: the mock did not start.
@@ -209,7 +213,7 @@ async def staged(
         for name in names:
             if name == NAIVE:
                 continue
-            launch = _launch(name, upstream.port, folder, places)
+            launch = _launch(name, upstream.port, folder, places, workers)
             try:
                 running = await ends.enter_async_context(launch.start(name, folder, cores))
             except BenchError as error:
@@ -236,14 +240,16 @@ class _Launch:
         return started(name, self.command, folder, cores=cores.contender, env=env, ready=ready)
 
 
-def _launch(name: str, upstream: int, folder: Path, places: Places) -> _Launch:
+def _launch(name: str, upstream: int, folder: Path, places: Places, workers: int) -> _Launch:
     """Write a contender's configuration and return how it is run."""
     if name == RELAY:
         return _Launch(command=(*PYTHON, "safelight.bench.relay", str(upstream)))
     if name == GATEWAY:
         config = folder / "safelight.toml"
         config.write_text(safelight_toml(upstream))
-        place = ("--config", str(config), "--data", str(folder / "data"), "--port", "0")
+        place = ["--config", str(config), "--data", str(folder / "data"), "--port", "0"]
+        if workers > 1:
+            place += ["--workers", str(workers)]
         return _Launch(
             command=(*PYTHON, "safelight", "serve", "--json", "--host", "127.0.0.1", *place),
             env={_KEY_VARIABLE: _UPSTREAM_KEY},

@@ -53,12 +53,17 @@ def forget_peak(pid: int) -> None:
             (_PROC / str(one) / "clear_refs").write_text(_CLEAR_PEAK)
 
 
+def children(pid: int) -> list[int]:
+    """Return the living children of a process, whichever of its threads began them."""
+    lists = (_PROC / str(pid) / "task").glob("*/children")
+    return [int(child) for one in lists for child in _read(one).split()]
+
+
 def _tree(pid: int) -> list[int]:
     """Return the process and its living descendants."""
     found = [pid]
     for one in found:
-        for children in (_PROC / str(one) / "task").glob("*/children"):
-            found += [int(child) for child in _read(children).split()]
+        found += children(one)
     return found
 
 

@@ -8,7 +8,6 @@ HTTP would hide them. Both ways are durable: WAL with synchronous=FULL, an fsync
 from __future__ import annotations
 
 import asyncio
-import platform
 import secrets
 import statistics
 import tempfile
@@ -23,7 +22,7 @@ import msgspec
 from safelight import __version__, customers, ledger
 from safelight.bench.errors import BenchError
 from safelight.bench.result import Machine
-from safelight.bench.run import cpus
+from safelight.bench.run import this_machine
 from safelight.clock import SystemClock
 from safelight.db import Database, Transaction
 from safelight.db.postgres import PostgresDatabase
@@ -185,12 +184,7 @@ async def run(plan: Plan, progress: Progress) -> MoneyReport:
             await _check_reopened(Path(folder), batch_max, way)
     return MoneyReport(
         version=__version__,
-        machine=Machine(
-            system=platform.system(),
-            processor=platform.machine(),
-            cpus=cpus(),
-            python=platform.python_version(),
-        ),
+        machine=this_machine(),
         waiters=plan.waiters,
         rounds=plan.rounds,
         took_s=round(time.monotonic() - began, 1),

@@ -105,12 +105,7 @@ async def run(plan: Plan, progress: Progress) -> result.Report:
     return result.Report(
         version=__version__,
         versions=versions,
-        machine=result.Machine(
-            system=platform.system(),
-            processor=platform.machine(),
-            cpus=cpus(),
-            python=platform.python_version(),
-        ),
+        machine=this_machine(),
         pinned=bool(cores.contender),
         rounds=plan.rounds,
         quick=plan.quick,
@@ -331,3 +326,13 @@ def cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def this_machine() -> result.Machine:
+    """Return on what we run; nothing that names the machine."""
+    return result.Machine(
+        system=platform.system(),
+        processor=platform.machine(),
+        cpus=cpus(),
+        python=platform.python_version(),
+    )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from safelight.cli import bench_growth, bench_money, bench_pool, options, output
+from safelight.cli import bench_growth, bench_money, bench_pool, bench_workers, options, output
 from safelight.cli.errors import CliError, ExitCode
 from safelight.cli.measuring import measured
 from safelight.cli.picture import write_atomically
@@ -103,6 +103,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter per option
 benches.command(name="pool")(bench_pool.pool)
 benches.command(name="money")(bench_money.money)
 benches.command(name="growth")(bench_growth.growth)
+benches.command(name="workers")(bench_workers.workers)
 
 
 def _workloads(names: list[str] | None) -> tuple[Workload, ...]:

@@ -6,8 +6,6 @@ take turns within a round, so that what else the machine does meets all of them.
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 import tempfile
 import time
@@ -24,7 +22,7 @@ from safelight.bench.growth.house import House, configured, fill, house
 from safelight.bench.growth.pools import DECISIONS
 from safelight.bench.growth.report import Curve, GrowthReport, Start, curve
 from safelight.bench.growth.verbs import Verb
-from safelight.bench.result import Machine
+from safelight.bench.run import this_machine
 from safelight.clock import SystemClock
 
 Progress = Callable[[str], None]
@@ -80,12 +78,7 @@ async def run(plan: Plan, progress: Progress) -> GrowthReport:
         )
     return GrowthReport(
         version=__version__,
-        machine=Machine(
-            system=platform.system(),
-            processor=platform.machine(),
-            cpus=os.cpu_count() or 1,
-            python=platform.python_version(),
-        ),
+        machine=this_machine(),
         rounds=plan.rounds,
         took_s=round(time.monotonic() - began, 1),
         curves=tuple(curves),
