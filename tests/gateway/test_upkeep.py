@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from gateway.house import VIP, House, account
 from safelight import limiters
 from safelight.clock import ManualClock
+from safelight.db import Database
 from safelight.errors import FaultClass, ShuttingDown, UpstreamError
 from safelight.gateway.upkeep import SILENT_MS, Upkeep
 from safelight.pool import Lease, Need, Nothing
@@ -260,6 +262,18 @@ async def test_states_are_written_for_people_and_removed_when_the_process_leaves
     assert {state for owner, _, state in shown if owner == "two"} == {"ready"}
     await one.upkeep.leave()
     assert {owner for owner, _, _ in await two.shown()} == {"two"}
+
+
+async def test_timers_that_show_at_once_do_not_meet_in_the_database(
+    any_db: Database, tmp_path: Path
+) -> None:
+    house = House(tmp_path, clock=ManualClock(), accounts=ORG, owner="one", db=any_db)
+    upkeep = Upkeep(house.parts, owner="one")
+    for _ in range(10):
+        await asyncio.gather(*(upkeep.show() for _ in range(5)))
+    rows = await any_db.read(lambda tx: tx.all("SELECT account FROM account_state ORDER BY 1"))
+    await house.kill()
+    assert [row["account"] for row in rows] == ["a", "b"]
 
 
 async def test_when_a_cooling_ends_is_told_as_a_time_of_day(start: Start) -> None:

@@ -6,6 +6,7 @@ database share and which outlive a restart. The pool decides; this carries.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from safelight import account_pauses, limiters
@@ -39,6 +40,8 @@ class Upkeep:
         self._parts = parts
         self._owner = owner
         self._seen: dict[str, int] = {}
+        self._showing = asyncio.Lock()
+        """Two timers show: what both insert at once, one of them could not on Postgres."""
         self._looks = 0
         self._probe_at: dict[str, int] = {}
         self._shown: list[tuple[str, str, float]] = []
@@ -80,15 +83,16 @@ class Upkeep:
 
     async def show(self) -> None:
         """Write how the accounts do."""
-        self._shown = self._words()
-        now_ms = self._parts.clock.now_ms()
-        rows = [self._state(view, now_ms) for view in self._parts.pool.views()]
 
         def work(tx: Transaction) -> None:
             limiters.keep_account_states(tx, self._owner, rows)
             limiters.forget_account_states(tx, before_ms=tx.now_ms - SILENT_MS)
 
-        await self._parts.db.write(work)
+        async with self._showing:
+            self._shown = self._words()
+            now_ms = self._parts.clock.now_ms()
+            rows = [self._state(view, now_ms) for view in self._parts.pool.views()]
+            await self._parts.db.write(work)
 
     async def leave(self) -> None:
         """Write what was learnt last, and take the states of the accounts away."""
