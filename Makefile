@@ -22,6 +22,9 @@ PIP_COMPILE := $(TOOLS)/bin/pip-compile -q --allow-unsafe --generate-hashes --st
 # One more than cores: tests often wait for processes that they start.
 WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)')
 
+# Tests start hundreds of processes: without bytecode on the disk each compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test serve lint docs bench bench-pool campaign fuzz wheel sbom audit format clean requirements
 

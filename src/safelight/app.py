@@ -58,7 +58,7 @@ from safelight.gateway.upkeep import SHARE_S, SHOW_S, Upkeep
 from safelight.gateway.vendor_lane import VendorLane
 from safelight.gateway.verification import Verification
 from safelight.gateway.verification.auditor import RESTS, Auditor
-from safelight.guarded import GuardedClient, Rules
+from safelight.guarded import GuardedClient
 from safelight.images import PixelWorker
 from safelight.keyring import Keyring
 from safelight.links import Links
@@ -74,6 +74,7 @@ from safelight.storage import address as store_address
 from safelight.storage.bucket import Patience
 from safelight.storage.measured import MeasuredStore
 from safelight.storage.opening import open_at as open_store_at
+from safelight.strangers import Rules
 from safelight.types import Account
 from safelight.upstreams import Upstream, load_upstream
 from safelight.upstreams.batches import checked_accounts

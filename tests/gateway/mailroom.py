@@ -21,9 +21,10 @@ from safelight.db import Transaction
 from safelight.engine import Work
 from safelight.gateway.notifying import Notifying
 from safelight.gateway.registering import Registering
-from safelight.guarded import GuardedClient, Rules
+from safelight.guarded import GuardedClient
 from safelight.keyring import Keyring
 from safelight.links import Links
+from safelight.strangers import Rules
 from safelight.types import Identity, Job
 from safelight.webhooks import Webhook
 

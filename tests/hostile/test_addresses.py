@@ -17,7 +17,8 @@ from hostile.corpus import KEY, request
 from hostile.vectors import vectors
 from hostile.wire import ask
 from safelight.config import WebhooksConfig
-from safelight.guarded import CallFailed, GuardedClient, Refused, Rules
+from safelight.guarded import GuardedClient
+from safelight.strangers import CallFailed, Refused, Rules
 
 ROOT = Path(__file__).parents[2]
 LOOSE = Rules(WebhooksConfig(allow_http=True))

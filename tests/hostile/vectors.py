@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
-from safelight.guarded import DENIED
+from safelight.strangers import DENIED
 
 TARGETS = ["127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.0.1", "172.16.0.1", "0.0.0.0"]  # noqa: S104
 NAMES = [

@@ -12,11 +12,9 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from mcp import Client, StdioServerParameters
-from mcp_types import CallToolResult, ImageContent, TextContent
 
 from e2e.books import check_sums
 from e2e.process import GatewayProcess, accounts
@@ -27,7 +25,10 @@ from safelight.client.client import AsyncClient
 from safelight.client.mcp.desk import Desk, Settings
 from safelight.client.mcp.folders import Folders
 from safelight.client.mcp.purse import Purse, dollars
-from safelight.client.mcp.server import build
+
+if TYPE_CHECKING:  # a second to load, by every worker that collects the tests
+    from mcp import Client, StdioServerParameters
+    from mcp_types import CallToolResult
 
 SETTINGS = Settings("gpt-image-2-vip", wait_s=60, preview=256)
 
@@ -86,6 +87,10 @@ class Host:
 async def host(
     url: str, key: str, folders: Folders, limit: int | None = None, settings: Settings = SETTINGS
 ) -> AsyncIterator[Host]:
+    from mcp import Client
+
+    from safelight.client.mcp.server import build
+
     async with AsyncClient(url, key) as gateway_client:
         desk = Desk(gateway_client, folders, Purse(limit), settings)
         async with Client(build(desk, folders, "test")) as client:
@@ -93,6 +98,8 @@ async def host(
 
 
 def text(answer: CallToolResult) -> str:
+    from mcp_types import TextContent
+
     return "\n".join(one.text for one in answer.content if isinstance(one, TextContent))
 
 
@@ -103,6 +110,8 @@ def facts(answer: CallToolResult) -> dict[str, str]:
 
 
 def shown(answer: CallToolResult) -> Measured:
+    from mcp_types import ImageContent
+
     [picture] = [one for one in answer.content if isinstance(one, ImageContent)]
     found = measure(base64.b64decode(picture.data))
     assert picture.mime_type == f"image/{found.format}"
@@ -226,7 +235,7 @@ async def test_a_slow_picture_is_a_job_to_come_back_for(
         assert "0.03 of 0.03" in await assistant.fault("generate", prompt="another")
         while "file" not in facts(answer):
             answer = await assistant.call("job", job_id=job)
-        assert [type(one) for one in answer.content] == [TextContent]
+        assert [one.type for one in answer.content] == ["text"]
         assert facts(answer)["money"].startswith("0.03 dollars of 0.03 spent")
         assert any("queued" in told or "in_progress" in told for told in assistant.told)
     assert len(upstream.books.sales) == sales + 1
@@ -303,6 +312,8 @@ async def test_a_killed_gateway_costs_no_second_picture(tmp_path: Path) -> None:
 
 async def test_as_a_host_starts_it(gateway: GatewayProcess, key: str, tmp_path: Path) -> None:
     """`safelight mcp` over stdio, with the handshake that most hosts use: tools, picture, error."""
+    from mcp import Client
+
     server = parameters(tmp_path, {"SAFELIGHT_URL": gateway.url, "SAFELIGHT_API_KEY": key})
     async with Client(server, mode="legacy") as client:
         assistant = Host(client)
@@ -327,5 +338,7 @@ async def test_as_a_host_starts_it(gateway: GatewayProcess, key: str, tmp_path: 
 
 def parameters(folder: Path, environ: Mapping[str, str]) -> StdioServerParameters:
     """Return how a host starts the server; what it writes to stderr goes to mcp.log."""
+    from mcp import StdioServerParameters
+
     command = f'exec "{sys.executable}" -m safelight mcp --preview 128 --max-cost 1 2>mcp.log'
     return StdioServerParameters(command="sh", args=["-c", command], env=dict(environ), cwd=folder)

@@ -11,7 +11,8 @@ import pytest
 from aiohttp import web
 
 from safelight.config import WebhooksConfig
-from safelight.guarded import DENIED, CallFailed, GuardedClient, Refused, Rules
+from safelight.guarded import GuardedClient
+from safelight.strangers import DENIED, CallFailed, Refused, Rules
 
 STRICT = Rules(WebhooksConfig())
 HTTP = Rules(WebhooksConfig(allow_http=True))

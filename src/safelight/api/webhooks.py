@@ -24,8 +24,8 @@ from safelight.deliveries import Delivery
 from safelight.errors import InvalidValue, NotFound, UnknownParameter
 from safelight.gateway.orders import Standing
 from safelight.gateway.registering import Signing
-from safelight.guarded import URL_MAX
 from safelight.links import Links
+from safelight.strangers import URL_MAX
 from safelight.webhooks import ALL_EVENTS, EVENTS, Webhook
 
 LIMIT, LIMIT_MAX = 20, 100

@@ -1,7 +1,8 @@
 """The command line: `safelight`.
 
-This file puts the commands together and turns every end of a run into an exit code. Each command
-has its own module; commands that talk to a gateway speak HTTP only. `main` is the entry point.
+This file puts the program together and turns every end of a run into an exit code. Each command
+has its own module, which `commands` finds; commands that talk to a gateway speak HTTP only. `main`
+is the entry point.
 """
 
 from __future__ import annotations
@@ -15,36 +16,8 @@ import typer
 from typer.main import get_command
 
 from safelight import __version__
-from safelight.cli import (
-    accounts,
-    admin,
-    backup,
-    batch,
-    bench,
-    credit,
-    demo,
-    doctor,
-    edit,
-    export,
-    generate,
-    images,
-    keys,
-    mcp,
-    migrate,
-    output,
-    receipt,
-    reconcile,
-    refund,
-    run,
-    serve,
-    sizes,
-    statement,
-    storage,
-    vendor_batches,
-    verify,
-    webhooks,
-    worker,
-)
+from safelight.cli import output
+from safelight.cli.commands import COMMANDS, add
 from safelight.cli.errors import EXIT_CODE_MEANINGS, CliError, ExitCode
 from safelight.cli.services import Services
 from safelight.errors import ConfigError, SafelightError, StorageError
@@ -79,8 +52,12 @@ def _root(
     """
 
 
-def build() -> typer.Typer:
-    """Return the program with all its commands."""
+def build(only: str | None = None) -> typer.Typer:
+    """Return the program.
+
+    Args:
+        only: the one command that it shall have, a key of `COMMANDS`; None for all of them.
+    """
     program = typer.Typer(
         name="safelight",
         no_args_is_help=True,
@@ -90,40 +67,8 @@ def build() -> typer.Typer:
         epilog=_EPILOG,
     )
     program.callback()(_root)
-    running, pictures, money = "Run", "Make pictures", "Keys and money"
-    program.command(rich_help_panel=running)(serve.serve)
-    program.command(rich_help_panel=running)(worker.worker)
-    program.command(rich_help_panel=running)(demo.demo)
-    program.command(rich_help_panel=running)(accounts.accounts)
-    program.command(rich_help_panel=running)(vendor_batches.vendor_batches)
-    program.command(rich_help_panel=running)(doctor.doctor)
-    program.command(rich_help_panel=running)(migrate.migrate)
-    program.command(rich_help_panel=running)(backup.backup)
-    program.command(rich_help_panel=running)(backup.restore)
-    program.add_typer(storage.storage, name="storage", rich_help_panel=running)
-    program.add_typer(images.images, name="images", rich_help_panel=running)
-    program.add_typer(bench.benches, name="bench", rich_help_panel=running)
-    program.command(rich_help_panel=pictures)(generate.generate)
-    program.command(rich_help_panel=pictures)(edit.edit)
-    program.command(rich_help_panel=pictures)(sizes.sizes)
-    program.command(rich_help_panel=pictures)(mcp.mcp)
-    program.add_typer(run.run, name="run", rich_help_panel=pictures)
-    program.add_typer(batch.batch, name="batch", rich_help_panel=pictures)
-    program.add_typer(webhooks.webhooks, name="webhooks", rich_help_panel=pictures)
-    program.add_typer(keys.keys, name="keys", rich_help_panel=money)
-    program.add_typer(admin.admin, name="admin", rich_help_panel=money)
-    # An amount such as -5.00 is an argument, not options named 5, . and 0.
-    program.command(rich_help_panel=money, context_settings={"ignore_unknown_options": True})(
-        credit.credit
-    )
-    program.command(rich_help_panel=money)(refund.refund)
-    program.command(rich_help_panel=money)(statement.statement)
-    program.command(rich_help_panel=money)(receipt.receipt)
-    program.command(rich_help_panel=money)(export.export)
-    program.command(rich_help_panel=money)(reconcile.reconcile)
-    program.command(rich_help_panel=money)(verify.verify)
-    program.command(rich_help_panel=money)(verify.freeze)
-    program.command(rich_help_panel=money)(verify.unfreeze)
+    for name in COMMANDS if only is None else (only,):
+        add(program, name)
     return program
 
 
@@ -143,7 +88,7 @@ def main(argv: Sequence[str] | None = None, services: Services | None = None) ->
 def _run(arguments: list[str], services: Services) -> int:
     """Carry out a command. Every end passes here, so that `--json` holds for each of them."""
     try:
-        program = get_command(build())
+        program = get_command(build(_asked_for(arguments)))
         with program.make_context("safelight", list(arguments), obj=services) as context:
             program.invoke(context)
         sys.stdout.flush()
@@ -159,6 +104,11 @@ def _run(arguments: list[str], services: Services) -> int:
     except (CliError, ConfigError, SafelightError, StorageError, OSError) as error:
         return _fail(_as_cli_error(error), arguments)
     return ExitCode.OK
+
+
+def _asked_for(arguments: Sequence[str]) -> str | None:
+    """Return the command that is meant; None when all are needed, to help or to suggest one."""
+    return arguments[0] if arguments and arguments[0] in COMMANDS else None
 
 
 def _misused(error: typer.TyperException, arguments: Sequence[str]) -> int:

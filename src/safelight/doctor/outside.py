@@ -13,7 +13,7 @@ from ipaddress import ip_address, ip_network
 
 from safelight.config import Config
 from safelight.doctor import Check, ok, warning
-from safelight.guarded import Refused, Rules
+from safelight.strangers import Refused, Rules
 
 GROUP = "outside"
 _INSIDE = {

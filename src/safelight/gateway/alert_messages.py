@@ -22,7 +22,8 @@ from safelight.config import WebhooksConfig
 from safelight.errors import ConfigError
 from safelight.gateway.notifying import JITTER, RETRY_AFTER_S
 from safelight.gateway.parts import Parts
-from safelight.guarded import CallFailed, GuardedClient, Refused, Rules
+from safelight.guarded import GuardedClient
+from safelight.strangers import CallFailed, Refused, Rules
 from safelight.types import Secret
 
 log = logging.getLogger("safelight.alerts")

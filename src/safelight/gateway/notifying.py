@@ -19,7 +19,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
@@ -31,9 +31,12 @@ from safelight.engine import Engine, Work
 from safelight.errors import InvalidValue, Unavailable
 from safelight.gateway.parts import Parts
 from safelight.gateway.processes import Processes
-from safelight.guarded import CallFailed, GuardedClient, Refused, Rules
+from safelight.strangers import CallFailed, Refused, Rules
 from safelight.types import Job
 from safelight.webhooks import DeriveSecret, SecretNumber
+
+if TYPE_CHECKING:  # the operator's commands notify nobody and load no HTTP client
+    from safelight.guarded import GuardedClient
 
 log = logging.getLogger("safelight.webhooks")
 

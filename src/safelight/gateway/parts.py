@@ -22,9 +22,9 @@ from safelight.gateway.input_marks import InputMarks
 from safelight.gateway.notes import Notes
 from safelight.gateway.refusals import Refusals
 from safelight.gateway.spooling import SpoolFolder
-from safelight.guarded import Rules
 from safelight.pool import Pool
 from safelight.storage import BlobStore
+from safelight.strangers import Rules
 from safelight.upstreams import Upstream
 
 log = logging.getLogger("safelight.gateway")

@@ -18,7 +18,7 @@ from safelight.deliveries import Delivery
 from safelight.errors import InvalidRequest, InvalidValue, NotFound, RateLimited
 from safelight.gateway.notifying import Message, Notifying
 from safelight.gateway.parts import Parts
-from safelight.guarded import CallFailed, Refused
+from safelight.strangers import CallFailed, Refused
 from safelight.types import Identity, Secret
 from safelight.webhooks import SecretNumber, Webhook
 
