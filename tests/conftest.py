@@ -40,10 +40,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = in_order(items, lambda item: item.nodeid, workers)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection() -> None:
+    """Let nothing look for garbage where none is made: a quarter of the time to collect tests."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Keep the collector from half a million objects that stay: a tenth of all time."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(NEW_OBJECTS, 20, 20)
 
 
