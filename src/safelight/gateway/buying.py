@@ -24,6 +24,7 @@ from safelight.gateway import failures
 from safelight.gateway.failures import Failed
 from safelight.gateway.turns import Ticket, Turns
 from safelight.pool import Down, Lease, Need, Pool
+from safelight.waiting import Alarms, Wait
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 8.0
 LOOK_AGAIN_S = 2.0
@@ -49,7 +50,7 @@ class Unwanted(Exception):
     """The attempt did not leave: the customer has cancelled the job."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Running:
     lease: Lease
     suspect_at: float
@@ -70,8 +71,35 @@ class Buying(Generic[A]):
         attempt: makes one attempt; returns a complete answer, or raises UpstreamError, Blocked or
             Unwanted. It hands the lease back itself.
         rng: draws the pauses between attempts.
+        alarms: the ends of waits.
         patient: whether to wait for an account also where the channel makes no further attempts.
     """
+
+    __slots__ = (
+        "_alarms",
+        "_attempt",
+        "_bad_outputs",
+        "_clock",
+        "_deadline",
+        "_hedged",
+        "_made",
+        "_need",
+        "_needless",
+        "_paid",
+        "_patient",
+        "_policy",
+        "_pool",
+        "_rng",
+        "_running",
+        "_throttled",
+        "_ticket",
+        "_tried",
+        "_turns",
+        "_unwanted",
+        "_waited",
+        "_winner",
+        "superseding",
+    )
 
     def __init__(  # noqa: PLR0913  (everything a purchase depends on, given by name)
         self,
@@ -85,6 +113,7 @@ class Buying(Generic[A]):
         deadline: float,
         attempt: Callable[[Lease], Awaitable[A]],
         rng: random.Random,
+        alarms: Alarms,
         patient: bool = False,
     ) -> None:
         self._pool = pool
@@ -96,14 +125,15 @@ class Buying(Generic[A]):
         self._deadline = deadline
         self._attempt = attempt
         self._rng = rng
+        self._alarms = alarms
         self._patient = patient or policy.retries
         self._unwanted = False
         self._running: dict[asyncio.Task[A], _Running] = {}
-        self._tried: set[str] = set()
+        self._tried: frozenset[str] = frozenset()
         self._made = 0
         self._throttled = 0
         self._bad_outputs = 0
-        self._paid: list[tuple[str, float]] = []
+        self._paid: tuple[tuple[str, float], ...] = ()
         self._waited = False
         self._needless = False
         self._winner: Lease | None = None
@@ -120,7 +150,13 @@ class Buying(Generic[A]):
         while True:
             if not self._running:
                 self._start(await self._lease())
-            ended = await self._next()
+            # Here, not in a coroutine of its own: this lasts as long as a picture takes.
+            wait = self._wait()
+            try:
+                await wait
+            finally:
+                self._wait_no_more(wait)
+            ended = self._first_ended()
             if ended is None:
                 self._suspect()
                 continue
@@ -198,7 +234,7 @@ class Buying(Generic[A]):
         lease = await self._turns.lease(
             self._need,
             self._ticket,
-            tried=frozenset(self._tried),
+            tried=self._tried,
             first=self._waited,
             start_by=self._start_by(),
             patient=self._patient,
@@ -221,19 +257,28 @@ class Buying(Generic[A]):
         task = asyncio.ensure_future(self._attempt(lease))
         self._running[task] = _Running(lease, suspect_at)
 
-    async def _next(self) -> tuple[asyncio.Task[A], _Running] | None:
-        """Wait for an end, or for the time when something looks stalled (None)."""
+    def _wait(self) -> Wait:
+        """Return a wait for an end, or for the time when something looks stalled."""
         timeout = None
         if self._policy.retries:
             until = min(running.suspect_at for running in self._running.values())
             timeout = max(0.0, until - self._clock.monotonic())
-        done, _ = await asyncio.wait(
-            self._running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-        )
-        if not done:
-            return None
+        wait = Wait(self._alarms, timeout)
+        for task in self._running:
+            task.add_done_callback(wait)
+        return wait
+
+    def _wait_no_more(self, wait: Wait) -> None:
+        wait.close()
+        for task in self._running:
+            task.remove_done_callback(wait)
+
+    def _first_ended(self) -> tuple[asyncio.Task[A], _Running] | None:
+        """Return the attempt that ended first, which runs no more; None: none has ended."""
         # Of two that end together a good one counts, of two good ones the earlier.
-        ended = [task for task in self._running if task in done]
+        ended = [task for task in self._running if task.done()]
+        if not ended:
+            return None
         task = min(ended, key=lambda task: task.cancelled() or task.exception() is not None)
         return task, self._running.pop(task)
 
@@ -256,7 +301,7 @@ class Buying(Generic[A]):
             return
         lease = self._turns.spare(
             self._need,
-            tried=frozenset(self._tried),
+            tried=self._tried,
             but_groups=frozenset(r.lease.account.group for r in self._running.values()),
         )
         if lease is None:
@@ -275,7 +320,7 @@ class Buying(Generic[A]):
     async def _after(self, lease: Lease, error: UpstreamError) -> None:
         """Decide after a failed attempt: return to try again, or raise the last word."""
         self._count(error)
-        self._tried.add(lease.account.name)
+        self._tried |= {lease.account.name}
         if error.fault is FaultClass.CLIENT:
             raise Failed(failures.final_failure(error, retried=self._policy.retries))
         if self._running:
@@ -309,7 +354,7 @@ class Buying(Generic[A]):
         tokens = self._pool.pay(account, fault)
         if tokens is None:
             return False
-        self._paid.append((account, tokens))
+        self._paid += ((account, tokens),)
         return True
 
     def _down(self) -> bool:
