@@ -113,6 +113,51 @@ class Wait:
             self._alarm = None
 
 
+class TimeLimit:
+    """asyncio.timeout() by an alarm: a block that raises TimeoutError after so many seconds.
+
+    Source: asyncio.timeouts of Python 3.11; a cancellation from elsewhere stays one.
+
+    Args:
+        alarms: for the time.
+        seconds: how long the block may take.
+    """
+
+    __slots__ = ("_alarm", "_alarms", "_cancelling", "_over", "_seconds", "_task")
+
+    def __init__(self, alarms: Alarms, seconds: float) -> None:
+        self._alarms = alarms
+        self._seconds = seconds
+        self._over = False
+
+    def __call__(self) -> None:
+        """Say that the time is over."""
+        self._over = True
+        self._task.cancel()
+
+    def __enter__(self) -> None:
+        """Begin."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._alarm = self._alarms.set(self._seconds, self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _at: object
+    ) -> None:
+        """End.
+
+        Raises:
+            TimeoutError: the time was over.
+        """
+        self._alarms.cancel(self._alarm)
+        if self._over:
+            ours = self._task.uncancel() <= self._cancelling
+            if ours and kind is asyncio.CancelledError:
+                raise TimeoutError from error
+
+
 class Until(Protocol):
     """A way to wait for a future."""
 
