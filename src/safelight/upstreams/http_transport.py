@@ -13,7 +13,7 @@ import ssl
 import zlib
 from collections.abc import AsyncIterable, Mapping
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import aiohttp
 
@@ -355,7 +355,8 @@ class Transport:
         """Return the session; it carries no credential, no cookie and no environment."""
         if self._session is None:
             # What is noted of a request is our own, not a namespace around it.
-            trace = aiohttp.TraceConfig(lambda trace_request_ctx: trace_request_ctx)
+            as_it_is: Any = lambda trace_request_ctx: trace_request_ctx  # noqa: E731
+            trace = aiohttp.TraceConfig(as_it_is)
             trace.on_request_headers_sent.append(_note_sent)  # type: ignore[arg-type]
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
