@@ -28,13 +28,14 @@ class Alarms:
     A heap by time; cancelled ones lie in it until they are half of it.
     """
 
-    __slots__ = ("_cancelled", "_heap", "_set", "_timer")
+    __slots__ = ("_cancelled", "_heap", "_next", "_set", "_timer")
 
     def __init__(self) -> None:
         self._heap: list[Alarm] = []
         self._set = 0
         self._cancelled = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._next = 0.0
 
     def set(self, seconds: float, call: Callable[[], object]) -> Alarm:
         """Have somebody called in so many seconds."""
@@ -63,11 +64,12 @@ class Alarms:
             self._timer.cancel()
             self._timer = None
         if self._heap:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(self._heap[0][0], self._ring)
+            self._next = self._heap[0][0]
+            self._timer = asyncio.get_running_loop().call_at(self._next, self._ring)
 
     def _ring(self) -> None:
-        now = asyncio.get_running_loop().time()
+        # Loops round times: the alarm whose time it is may be a hair ahead.
+        now = max(asyncio.get_running_loop().time(), self._next)
         try:
             while self._heap and self._heap[0][0] <= now:
                 alarm = heapq.heappop(self._heap)

@@ -32,6 +32,28 @@ WRITE_STALL_S = 60.0
 """A caller that takes this long to empty one write buffer has stopped reading."""
 
 
+_NAMES = {
+    name: name
+    for name in (
+        b"accept",
+        b"accept-encoding",
+        b"authorization",
+        b"connection",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"user-agent",
+        b"x-stainless-arch",
+        b"x-stainless-async",
+        b"x-stainless-lang",
+        b"x-stainless-os",
+        b"x-stainless-package-version",
+        b"x-stainless-read-timeout",
+        b"x-stainless-retry-count",
+        b"x-stainless-runtime",
+        b"x-stainless-runtime-version",
+    )
+}
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -146,6 +168,12 @@ class GuardedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._in_head and self._head_bytes > HEAD_MAX_BYTES:
             self._refuse(_too_long())
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; the names that everybody sends are not kept for each of thousands."""
+        super().on_header(name, value)
+        name, value = self.headers[-1]
+        self.headers[-1] = (_NAMES.get(name, name), value)
 
     def on_message_begin(self) -> None:
         """Note that a head has begun; it may do so behind a request that is being answered."""

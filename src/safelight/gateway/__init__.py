@@ -103,7 +103,8 @@ class Gateway(Reading):
             expected_s=self.expected_s,
         )
         self._tasks: dict[asyncio.Task[None], None] = {}
-        self._on_stopped = self._stopped  # bound once, not for each of thousands of runs
+        # Bound once, not for each of thousands of runs.
+        self._on_stopped, self._left_without = self._stopped, self._acceptance.look_again
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._ended_elsewhere: dict[str, Job] = {}
         self.remind: Callable[[Iterable[Job]], object] = _remind_nobody
@@ -346,7 +347,7 @@ class Gateway(Reading):
 
     def attached(self, order: Order) -> Attachment:
         """Wait as one caller of an order; leaving undelivered lets a retry claim it."""
-        return Attachment(self._parts, order, self._acceptance.look_again)
+        return Attachment(self._parts, order, self._left_without)
 
     async def wait(
         self, order: Order, *, timeout_s: float | None = None, until: Until | None = None

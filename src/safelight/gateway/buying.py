@@ -36,6 +36,7 @@ THROTTLED_MAX = 100
 """Refusals of one job that are waited out; they count towards no other bound."""
 
 A = TypeVar("A")
+_NOBODY: frozenset[str] = frozenset()
 
 
 class Blocked(Exception):
@@ -50,8 +51,9 @@ class Unwanted(Exception):
     """The attempt did not leave: the customer has cancelled the job."""
 
 
-@dataclass(slots=True)
-class _Running:
+@dataclass(slots=True, eq=False)
+class _Running(Generic[A]):
+    task: asyncio.Task[A]
     lease: Lease
     suspect_at: float
     suspected: bool = False
@@ -128,8 +130,8 @@ class Buying(Generic[A]):
         self._alarms = alarms
         self._patient = patient or policy.retries
         self._unwanted = False
-        self._running: dict[asyncio.Task[A], _Running] = {}
-        self._tried: frozenset[str] = frozenset()
+        self._running: list[_Running[A]] = []
+        self._tried = _NOBODY
         self._made = 0
         self._throttled = 0
         self._bad_outputs = 0
@@ -160,9 +162,8 @@ class Buying(Generic[A]):
             if ended is None:
                 self._suspect()
                 continue
-            task, running = ended
             try:
-                answer = task.result()
+                answer = ended.task.result()
             except Blocked:
                 continue
             except Unwanted:
@@ -171,11 +172,11 @@ class Buying(Generic[A]):
                     continue  # what is out may still come
                 raise Failed(failures.cancelled()) from None
             except UpstreamError as error:
-                await self._after(running.lease, error)
+                await self._after(ended.lease, error)
                 continue
             # The one that looked stalled has delivered, and another is being paid for.
-            self._needless |= running.suspected and bool(self._running)
-            self._winner = running.lease
+            self._needless |= ended.suspected and bool(self._running)
+            self._winner = ended.lease
             return answer
 
     @property
@@ -219,7 +220,7 @@ class Buying(Generic[A]):
 
     async def abandon(self) -> None:
         """Cancel what is still running, and wait until it has ended."""
-        tasks = list(self._running)
+        tasks = [running.task for running in self._running]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -255,37 +256,38 @@ class Buying(Generic[A]):
             # The last moment in which another one could still finish: do not let it pass.
             suspect_at = min(suspect_at, last_call)
         task = asyncio.ensure_future(self._attempt(lease))
-        self._running[task] = _Running(lease, suspect_at)
+        self._running.append(_Running(task, lease, suspect_at))
 
     def _wait(self) -> Wait:
         """Return a wait for an end, or for the time when something looks stalled."""
         timeout = None
         if self._policy.retries:
-            until = min(running.suspect_at for running in self._running.values())
+            until = min(running.suspect_at for running in self._running)
             timeout = max(0.0, until - self._clock.monotonic())
         wait = Wait(self._alarms, timeout)
-        for task in self._running:
-            task.add_done_callback(wait)
+        for running in self._running:
+            running.task.add_done_callback(wait)
         return wait
 
     def _wait_no_more(self, wait: Wait) -> None:
         wait.close()
-        for task in self._running:
-            task.remove_done_callback(wait)
+        for running in self._running:
+            running.task.remove_done_callback(wait)
 
-    def _first_ended(self) -> tuple[asyncio.Task[A], _Running] | None:
+    def _first_ended(self) -> _Running[A] | None:
         """Return the attempt that ended first, which runs no more; None: none has ended."""
         # Of two that end together a good one counts, of two good ones the earlier.
-        ended = [task for task in self._running if task.done()]
+        ended = [running for running in self._running if running.task.done()]
         if not ended:
             return None
-        task = min(ended, key=lambda task: task.cancelled() or task.exception() is not None)
-        return task, self._running.pop(task)
+        first = min(ended, key=lambda one: one.task.cancelled() or bool(one.task.exception()))
+        self._running.remove(first)
+        return first
 
     def _suspect(self) -> None:
         """Start a second attempt beside those that look stalled, if all of them do."""
         now = self._clock.monotonic()
-        for running in self._running.values():
+        for running in self._running:
             if running.suspect_at <= now:
                 running.suspected = True
                 if now - running.lease.at >= self._pool.soft_timeout_s(
@@ -293,7 +295,7 @@ class Buying(Generic[A]):
                 ):
                     self._pool.suspect(running.lease)
                 running.suspect_at = now + LOOK_AGAIN_S
-        if not all(running.suspected for running in self._running.values()):
+        if not all(running.suspected for running in self._running):
             return
         if self._unwanted or self._made_all() or now > self._start_by():
             return
@@ -302,11 +304,11 @@ class Buying(Generic[A]):
         lease = self._turns.spare(
             self._need,
             tried=self._tried,
-            but_groups=frozenset(r.lease.account.group for r in self._running.values()),
+            but_groups=frozenset(running.lease.account.group for running in self._running),
         )
         if lease is None:
             return
-        stalled = next(iter(self._running.values())).lease.account.name
+        stalled = self._running[0].lease.account.name
         if not self._pay(stalled, FaultClass.SLOW):
             self._turns.drop(lease, sent=False)
             return
