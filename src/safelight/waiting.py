@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable, Generator
+from contextvars import Context
 from typing import Any, Protocol
 
 _SWEEP_FROM = 64
@@ -28,7 +29,7 @@ class Alarms:
     A heap by time; cancelled ones lie in it until they are half of it.
     """
 
-    __slots__ = ("_cancelled", "_heap", "_next", "_set", "_timer")
+    __slots__ = ("_cancelled", "_heap", "_next", "_set", "_timer", "context")
 
     def __init__(self) -> None:
         self._heap: list[Alarm] = []
@@ -36,6 +37,8 @@ class Alarms:
         self._cancelled = 0
         self._timer: asyncio.TimerHandle | None = None
         self._next = 0.0
+        self.context = Context()
+        """In which wakings run: a callback without one makes a context of its own."""
 
     def set(self, seconds: float, call: Callable[[], object]) -> Alarm:
         """Have somebody called in so many seconds."""
@@ -107,6 +110,10 @@ class Wait:
     def __await__(self) -> Generator[Any, None, None]:
         """Wait."""
         return self._woken.__await__()  # no frame of our own
+
+    def on(self, future: asyncio.Future[Any]) -> None:
+        """Be woken when `future` is done."""
+        future.add_done_callback(self, context=self._alarms.context)
 
     def close(self) -> None:
         """Wait no more."""
@@ -182,7 +189,7 @@ async def until_done(
     if future.done():
         return
     wait = Wait(alarms, timeout_s)
-    future.add_done_callback(wait)
+    wait.on(future)
     try:
         await wait
     finally:

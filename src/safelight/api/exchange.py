@@ -204,7 +204,7 @@ class Exchange:
         if not (task.done() or self.gone):
             # Not until_done(): one coroutine less for each caller who waits.
             wait = self._wait = Wait(self.services.alarms, timeout_s)
-            task.add_done_callback(wait)
+            wait.on(task)
             try:
                 await wait
             finally:

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from safelight.clock import Clock
 from safelight.config import ChannelConfig
@@ -113,7 +113,7 @@ class Buying(Generic[A]):
         ticket: Ticket,
         policy: ChannelConfig,
         deadline: float,
-        attempt: Callable[[Lease], Awaitable[A]],
+        attempt: Callable[[Lease], Coroutine[Any, Any, A]],
         rng: random.Random,
         alarms: Alarms,
         patient: bool = False,
@@ -255,7 +255,7 @@ class Buying(Generic[A]):
         if now + self._pool.typical_s(self._need) / 2 < last_call:
             # The last moment in which another one could still finish: do not let it pass.
             suspect_at = min(suspect_at, last_call)
-        task = asyncio.ensure_future(self._attempt(lease))
+        task = asyncio.create_task(self._attempt(lease), name="attempt")
         self._running.append(_Running(task, lease, suspect_at))
 
     def _wait(self) -> Wait:
@@ -266,7 +266,7 @@ class Buying(Generic[A]):
             timeout = max(0.0, until - self._clock.monotonic())
         wait = Wait(self._alarms, timeout)
         for running in self._running:
-            running.task.add_done_callback(wait)
+            wait.on(running.task)
         return wait
 
     def _wait_no_more(self, wait: Wait) -> None:

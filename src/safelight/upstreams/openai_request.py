@@ -22,6 +22,7 @@ from typing import Final
 import aiohttp
 import msgspec
 import pybase64
+from aiohttp import hdrs
 
 from safelight import __version__
 from safelight.errors import FaultClass, UpstreamError
@@ -66,18 +67,18 @@ class Target:
 
     @cached_property
     def headers(self) -> Mapping[str, str]:
-        """The headers of every request."""
+        """The headers of every request; aiohttp keeps these names once, and others per request."""
         return {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": f"safelight/{__version__}",
+            hdrs.ACCEPT: "application/json",
+            hdrs.ACCEPT_ENCODING: "identity",
+            hdrs.USER_AGENT: f"safelight/{__version__}",
             **self.auth,
         }
 
     @cached_property
     def json_headers(self) -> Mapping[str, str]:
         """The headers of a request in JSON."""
-        return {**self.headers, "Content-Type": "application/json"}
+        return {**self.headers, hdrs.CONTENT_TYPE: "application/json"}
 
 
 class Targets:
@@ -103,7 +104,7 @@ def bearer(account: Account) -> dict[str, str]:
     """Return the header that carries a key as OpenAI takes it; nothing without a key."""
     if account.api_key is None:
         return {}
-    return {"Authorization": f"Bearer {account.api_key.reveal()}"}
+    return {hdrs.AUTHORIZATION: f"Bearer {account.api_key.reveal()}"}
 
 
 class Request(msgspec.Struct, frozen=True):
