@@ -71,6 +71,7 @@ class Run:
         "_buying_now",
         "_calls",
         "_deadline",
+        "_delivered",
         "_going",
         "_job",
         "_live",
@@ -103,6 +104,7 @@ class Run:
         """Whether equal bytes of another picture were removed of late, or are at this moment."""
         self._answer: Answer | None = None
         """The answer that is being made use of."""
+        self._delivered = False
 
     @property
     def _policy(self) -> ChannelConfig:
@@ -130,7 +132,11 @@ class Run:
         try:
             try:
                 buying = self._buying_now = self._buying()
-                await self._deliver(buying, answer)
+                self._answer = answer
+                while not self._delivered:
+                    if self._answer is None:
+                        self._answer = await buying.buy()
+                    await self._make_use_of(self._answer, buying)
                 await buying.close(delivered=True)
             except Failed as end:
                 self._note_refusal(end.failure)
@@ -205,31 +211,25 @@ class Run:
         """Whether no more than one attempt is under way."""
         return self._buying_now is None or self._buying_now.alone
 
-    async def _deliver(self, buying: Buying[Answer], answer: Answer | None) -> None:
-        """Buy until an answer is good, store it and settle.
+    async def _make_use_of(self, answer: Answer, buying: Buying[Answer]) -> None:
+        """Store a bought answer and settle; one that is not good is taken for none.
 
         Raises:
-            Failed: there is none.
+            Failed: there will be no better one.
         """
-        while True:
-            if answer is None:
-                answer = await buying.buy()
-            self._answer = answer
-            try:
-                blob = await self._finish(answer)
-                await self._settle(answer, blob)
-            except removals.Going:
-                if self._going:
-                    await self._pause_before_storing_again()
-                self._going = True
-                continue
-            except UpstreamError as error:
-                await self._calls.reject(answer, error)
-                self._answer = None
-                await buying.reject(answer.lease, error)
-                answer = None
-                continue
-            return
+        try:
+            blob = await self._finish(answer)
+            await self._settle(answer, blob)
+        except removals.Going:
+            if self._going:
+                await self._pause_before_storing_again()
+            self._going = True
+        except UpstreamError as error:
+            await self._calls.reject(answer, error)
+            self._answer = None
+            await buying.reject(answer.lease, error)
+        else:
+            self._delivered = True
 
     async def _pause_before_storing_again(self) -> None:
         """Wait a moment.
