@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from gateway.desk import later
 from safelight.waiting import Alarm, Alarms, TimeLimit, Wait, until_done
 from simulation.virtual import run
 
@@ -46,8 +47,8 @@ def test_alarms_ring_once_each_in_the_order_of_their_times(seed: int) -> None:
                 gone = rng.choice(list(due))
                 alarms.cancel(due.pop(gone)[1])
                 cancelled += 1
-            await asyncio.sleep(rng.choice([0.0, 0.0, 0.5]))
-        await asyncio.sleep(500)
+            await later(rng.choice([0.0, 0.0, 0.5]))
+        await later(500)
         assert not due
         assert rung == sorted(rung, key=lambda one: one[0])
         assert len({number for _, number in rung}) == len(rung) > 200
@@ -83,7 +84,7 @@ def test_an_alarm_that_fails_holds_up_no_other() -> None:
         alarms.set(1.0, fail)
         alarms.set(1.0, lambda: rung.append(1))
         alarms.set(2.0, lambda: rung.append(2))
-        await asyncio.sleep(3)
+        await later(3)
         assert rung == [1, 2]
         assert len(told) == 1
 
@@ -117,7 +118,7 @@ def test_waiting_for_a_future_leaves_it_alone() -> None:
         await until_done(alarms, future, timeout_s=2.0)
         assert not future.done()
         waiting = asyncio.ensure_future(until_done(alarms, future))
-        await asyncio.sleep(1)
+        await later(1)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         assert waiting.cancelled()
@@ -138,14 +139,14 @@ def test_a_block_that_takes_too_long_times_out() -> None:
     async def main() -> None:
         alarms, began = Alarms(), _now()
         with pytest.raises(TimeoutError), TimeLimit(alarms, 3.0):
-            await asyncio.sleep(10)
+            await later(10)
         assert _now() == pytest.approx(began + 3)
         task = asyncio.current_task()
         assert task is not None
         assert task.cancelling() == 0
         with TimeLimit(alarms, 3.0):
-            await asyncio.sleep(1)
-        await asyncio.sleep(10)  # nothing rings any more
+            await later(1)
+        await later(10)  # nothing rings any more
         with pytest.raises(KeyError), TimeLimit(alarms, 3.0):
             raise KeyError("its own")
 
@@ -160,10 +161,10 @@ def test_a_cancellation_from_elsewhere_is_no_timeout() -> None:
 
         async def work() -> None:
             with TimeLimit(alarms, 3.0):
-                await asyncio.sleep(10)
+                await later(10)
 
         early = asyncio.ensure_future(work())
-        await asyncio.sleep(1)
+        await later(1)
         early.cancel()
         both = asyncio.ensure_future(work())
         await asyncio.sleep(0)
