@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -59,6 +60,7 @@ from safelight.types import (
     StatementLine,
     Usage,
 )
+from safelight.waiting import Alarms, Until, until_done
 
 KEY = "sl_live_test"
 OTHER_KEY = "sl_live_other"
@@ -312,16 +314,19 @@ class FakeGateway:
         finally:
             self.detached.set()
 
-    async def wait(self, order: Order, *, timeout_s: float | None = None) -> tuple[Job, ...]:
+    async def wait(
+        self, order: Order, *, timeout_s: float | None = None, until: Until | None = None
+    ) -> tuple[Job, ...]:
         self.waiting.set()
         if self.hold is not None:
+            until = until or partial(until_done, Alarms())
+            held = asyncio.ensure_future(self.hold.wait())
             try:
-                async with asyncio.timeout(timeout_s):
-                    await self.hold.wait()
-            except TimeoutError:
-                raise DeadlineExceeded(
-                    "Not finished yet.", retry_after_s=self.come_again_s
-                ) from None
+                await until(held, timeout_s=timeout_s)
+                if not held.done():
+                    raise DeadlineExceeded("Not finished yet.", retry_after_s=self.come_again_s)
+            finally:
+                held.cancel()
         return tuple(self._ended(job) for job in order.jobs)
 
     async def events(self, order: Order) -> AsyncIterator[Event]:

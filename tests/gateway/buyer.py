@@ -13,6 +13,7 @@ from safelight.gateway.failures import Failed
 from safelight.gateway.turns import Ticket, Turns
 from safelight.pool import Lease, Need, Pool
 from safelight.types import Account, JobFailure
+from safelight.waiting import Alarms
 from simulation.vendor import CHANNEL, account
 from simulation.virtual import LoopClock
 
@@ -100,6 +101,7 @@ class Bench:
             deadline=self.clock.monotonic() + deadline_s,
             attempt=attempt,
             rng=random.Random(5),
+            alarms=Alarms(),
         )
         return buying
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -227,8 +228,7 @@ async def test_an_attempt_that_lost_is_journalled_as_superseded_and_perhaps_sold
         calls.make(
             lease,
             deadline=house.clock.monotonic() + 60,
-            superseded=lambda: True,
-            alone=lambda: False,
+            race=SimpleNamespace(superseded=True, alone=False),
         )
     )
     await house.upstream.called.wait()

@@ -20,6 +20,7 @@ from safelight.gateway.failures import Failed
 from safelight.gateway.turns import Ticket, Turns
 from safelight.pool import Lease, Need, Pool
 from safelight.types import Account, JobClass, JobFailure
+from safelight.waiting import Alarms
 from simulation.virtual import LoopClock
 
 CHANNEL = "gpt-image-2-vip"
@@ -115,6 +116,7 @@ class Shop:
     def __post_init__(self) -> None:
         self.clock = LoopClock()
         self._rng = random.Random(self.seed + 1)
+        self._alarms = Alarms()
         self.pool = Pool(self.accounts, self.clock, random.Random(self.seed), self.policy)
         self.turns = Turns(self.pool, self.clock)
         self.ends: list[tuple[float, float, JobFailure | None, str]] = []
@@ -143,6 +145,7 @@ class Shop:
             deadline=began + deadline_s,
             attempt=lambda lease: self._attempt(lease, began + deadline_s),
             rng=self._rng,
+            alarms=self._alarms,
         )
         failure = None
         try:

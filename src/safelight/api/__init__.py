@@ -8,10 +8,10 @@ would hide callers that hang up.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
+from contextlib import suppress
 
 from starlette.exceptions import HTTPException
-from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from safelight.api import (
@@ -41,6 +41,7 @@ from safelight.api.context import Services
 from safelight.api.exchange import ClientGone, Exchange
 from safelight.api.problems import Headers, Problem
 from safelight.api.route_classes import route_class
+from safelight.api.routing import Handler, Routes
 from safelight.api.sockets import SOCKET_PATH, JobSocket
 from safelight.errors import (
     InternalError,
@@ -55,8 +56,6 @@ from safelight.metrics import status_class
 
 log = logging.getLogger("safelight.api")
 
-Handler = Callable[[Exchange], Awaitable[None]]
-_EXCHANGE = "safelight.exchange"
 HUNG_UP = "hung_up"
 """The class of status of a caller who left before an answer began."""
 
@@ -133,24 +132,26 @@ def make_asgi(services: Services) -> ASGIApp:
     return _Application(services)
 
 
-class _Endpoint:
-    """A handler as a plain ASGI application, which starlette takes an instance for."""
+def _not_allowed(method: str) -> Handler:
+    """Return what answers every method at a path that takes only one."""
 
-    def __init__(self, handler: Handler) -> None:
-        self._handler = handler
+    async def refuse(_exchange: Exchange) -> None:
+        raise HTTPException(405, headers={"Allow": method})
 
-    async def __call__(self, scope: Scope, _receive: Receive, _send: Send) -> None:
-        await self._handler(scope[_EXCHANGE])
+    return refuse
 
 
-class _NotAllowed:
-    """Answers every method at a path that takes only one."""
-
-    def __init__(self, method: str) -> None:
-        self._method = method
-
-    async def __call__(self, _scope: Scope, _receive: Receive, _send: Send) -> None:
-        raise HTTPException(405, headers={"Allow": self._method})
+def _routes() -> Iterator[tuple[list[str] | None, str, Handler]]:
+    """Yield what is looked through for a request, in this order."""
+    yield None, "/v1/images/variations", images.variations
+    last = {path: at for at, (_, path, _) in enumerate(ALL_ROUTES) if "{" not in path}
+    for at, (method, path, handler) in enumerate(ALL_ROUTES):
+        yield [method], path, handler
+        if last.get(path) == at:
+            # Before those with parameters: GET /v1/images/generations asks for no picture.
+            yield None, path, _not_allowed(_methods_of(path))
+    for path, handler in CONSOLE:
+        yield ["GET"], path, handler
 
 
 class _Application:
@@ -161,16 +162,7 @@ class _Application:
         self._budget = ByteBudget(
             services.config.server.max_buffered_bytes, patience_s=services.buffer_patience_s
         )
-        routes = [Route("/v1/images/variations", _Endpoint(images.variations))]
-        for method, path, handler in ALL_ROUTES:
-            routes.append(Route(path, _Endpoint(handler), methods=[method], name=path))
-        for path in {path: None for _, path, _ in ALL_ROUTES if "{" not in path}:
-            # Before those with parameters: GET /v1/images/generations asks for no picture.
-            last = max(at for at, route in enumerate(routes) if route.path == path)
-            routes.insert(last + 1, Route(path, _NotAllowed(_methods_of(path))))
-        for path, handler in CONSOLE:
-            routes.append(Route(path, _Endpoint(handler), methods=["GET"], name=path))
-        self._router = Router(routes, redirect_slashes=False)
+        self._routes = Routes(_routes())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -179,13 +171,12 @@ class _Application:
         if scope["type"] != "http":
             raise RuntimeError(f"only HTTP is served here, not {scope['type']}")
         exchange = Exchange(scope, receive, send, self._services, self._budget)
-        # With an "app" in the scope the router raises 404 and 405; else it answers in plain text.
-        scope["app"] = self
-        scope[_EXCHANGE] = exchange
         try:
-            await self._serve(exchange, scope, receive, send)
+            await self._routes.find(scope)(exchange)
         except ClientGone:
             return
+        except Exception as error:  # noqa: BLE001  (the last resort: a caller gets an answer)
+            await _answer_failure(exchange, error)
         finally:
             path = getattr(scope.get("route"), "path", None)
             status = HUNG_UP if exchange.status is None else status_class(exchange.status)
@@ -197,33 +188,29 @@ class _Application:
         scope["path_params"] = {"id": match["id"] if match else ""}
         await JobSocket(scope, receive, send, self._services, self._budget).serve()
 
-    async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
-        headers: Headers = []
-        problem: Problem
-        try:
-            await self._router(scope, receive, send)
-        except ClientGone:
-            raise
-        except SafelightError as error:
-            problem = error
-        except HTTPException as error:
-            problem, headers = _routing_problem(scope, error)
-        except StorageError as error:
-            log.exception("the blob store failed", extra=_log_fields(exchange))
-            problem = storage_refusal(error.code)
-        except OSError as error:
-            log.exception("the disk failed", extra=_log_fields(exchange))
-            problem = storage_refusal(storage_code(error))
-        except Exception:  # the last resort: whatever it was, a caller gets an answer
-            log.exception("a request failed inside the gateway", extra=_log_fields(exchange))
-            problem = InternalError(
-                "The gateway failed; the request id finds the cause in its log."
-            )
-        else:
-            return
-        if not exchange.started:
+
+async def _answer_failure(exchange: Exchange, error: Exception) -> None:
+    """Answer with what went wrong, if no answer has begun."""
+    headers: Headers = []
+    what: str | None = None
+    problem: Problem
+    if isinstance(error, SafelightError):
+        problem = error
+    elif isinstance(error, HTTPException):
+        problem, headers = _routing_problem(exchange.scope, error)
+    elif isinstance(error, StorageError):
+        what, problem = "the blob store failed", storage_refusal(error.code)
+    elif isinstance(error, OSError):
+        what, problem = "the disk failed", storage_refusal(storage_code(error))
+    else:
+        what = "a request failed inside the gateway"
+        problem = InternalError("The gateway failed; the request id finds the cause in its log.")
+    if what is not None:
+        log.error(what, exc_info=error, extra=_log_fields(exchange))
+    if not exchange.started:
+        with suppress(ClientGone):
             await exchange.fail(problem, headers=headers)
-        # Otherwise the answer stays short of its end, and the server closes the connection.
+    # Otherwise the answer stays short of its end, and the server closes the connection.
 
 
 def _log_fields(exchange: Exchange) -> dict[str, object]:

@@ -47,7 +47,7 @@ async def ended_jobs(
     try:
         if keep_alive:
             return await _padded(exchange, order, timing)
-        return await exchange.until_gone(gateway.wait(order, timeout_s=timing.left_s()))
+        return await gateway.wait(order, timeout_s=timing.left_s(), until=exchange.either)
     except (DeadlineExceeded, Unavailable) as unfinished:
         await tell_failure(exchange, order, order.jobs, unfinished)
         return None

@@ -40,6 +40,7 @@ from safelight.links import Links
 from safelight.metrics import Metrics
 from safelight.storage import BlobStore
 from safelight.types import BlobRef, Identity, ImageRecord, ImageRequest, Job, KeyBalance, Quote
+from safelight.waiting import Alarms, Until
 
 
 class Attachment(Protocol):
@@ -104,7 +105,9 @@ class GatewayPort(Protocol):
         """Hold the order for a connected caller."""
         ...
 
-    async def wait(self, order: Order, *, timeout_s: float | None = None) -> tuple[Job, ...]:
+    async def wait(
+        self, order: Order, *, timeout_s: float | None = None, until: Until | None = None
+    ) -> tuple[Job, ...]:
         """Return the order's jobs, all ended, or raise DeadlineExceeded."""
         ...
 
@@ -219,6 +222,7 @@ class Services:
         scrapes: who may read the counts, and how; None: nobody.
         diagnosing: what each key has open of the tests of connections.
         administration: the operators' side, where browsers sign in too; None: there is none.
+        alarms: the ends of waits.
     """
 
     gateway: GatewayPort
@@ -240,3 +244,4 @@ class Services:
     scrapes: Scrapes | None = None
     diagnosing: KeyPlaces = field(default_factory=KeyPlaces)
     administration: Administration | None = None
+    alarms: Alarms = field(default_factory=Alarms)

@@ -7,9 +7,9 @@ that every answer has. Knows nothing of images.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
-from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -28,6 +28,7 @@ from safelight.api.problems import (
 from safelight.entropy import ENTROPY
 from safelight.errors import InvalidValue, NotFound
 from safelight.storage import Chunk
+from safelight.waiting import Wait
 
 T = TypeVar("T")
 
@@ -36,12 +37,45 @@ _SMALL_BODY = 64 * 1024
 _MAX_QUERY_FIELDS = 32
 
 
+CONNECTION = "safelight.connection"
+"""Where our own server puts the `Connection` of a request in its scope."""
+
+
 class ClientGone(Exception):
     """The caller hung up; there is nobody to answer."""
 
 
+class Connection(Protocol):
+    """What tells that a caller hung up; ASGI alone tells it only to who waits for a message."""
+
+    def watch(self, on_lost: Callable[[], None]) -> None:
+        """Have `on_lost` called when the caller hangs up; at once if it has."""
+
+    def unwatch(self) -> None:
+        """Call nobody any more."""
+
+
 class Exchange:
     """One request and its answer; `budget` is what bodies in memory share."""
+
+    __slots__ = (
+        "_began_s",
+        "_body_coming",
+        "_body_complete",
+        "_by_name",
+        "_metrics",
+        "_receive",
+        "_send",
+        "_wait",
+        "_watcher",
+        "budget",
+        "gone",
+        "request_id",
+        "scope",
+        "services",
+        "started",
+        "status",
+    )
 
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, services: Services, budget: ByteBudget
@@ -53,26 +87,34 @@ class Exchange:
         self.started = False
         self.status: int | None = None
         """Of the answer; None until it has begun."""
+        self.gone = False
+        """Whether the caller is known to have hung up."""
         self._metrics = services.metrics
         self._receive = receive
         self._send = send
-        self._headers: dict[bytes, bytes] = {}
-        for name, value in scope["headers"]:
-            self._headers.setdefault(name, value)
+        self._by_name: dict[bytes, bytes] | None = None
         self._began_s = services.clock.monotonic()
         self._body_complete = not self._has_body()
         # Nothing is under way yet when the caller waits for leave to send (RFC 9110, 10.1.1).
-        self._body_coming = not self._body_complete and b"expect" not in self._headers
-        self._gone = asyncio.Event()
+        self._body_coming = not self._body_complete and b"expect" not in self._headers()
         self._watcher: asyncio.Task[None] | None = None
+        self._wait: Wait | None = None
+
+    def _headers(self) -> dict[bytes, bytes]:
+        """Return the first header of each name; forgotten while a picture is waited for."""
+        if self._by_name is None:
+            self._by_name = {}
+            for name, value in self.scope["headers"]:
+                self._by_name.setdefault(name, value)
+        return self._by_name
 
     def _has_body(self) -> bool:
-        length = self._headers.get(b"content-length", b"0")
-        return length != b"0" or b"transfer-encoding" in self._headers
+        headers = self._headers()
+        return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
 
     def header(self, name: str) -> str | None:
         """Return the first header of that lower-case name, or None."""
-        value = self._headers.get(name.encode())
+        value = self._headers().get(name.encode())
         return None if value is None else value.decode("latin-1").strip()
 
     def path_param(self, name: str) -> str:
@@ -102,17 +144,12 @@ class Exchange:
                 raise InvalidValue(f"{name[:64]!r} has a NUL in it.", param=name[:64])
         return dict(pairs)
 
-    @property
-    def gone(self) -> bool:
-        """True once the caller is known to have hung up."""
-        return self._gone.is_set()
-
     async def receive(self) -> Message:
         """Return the next ASGI message; notes the end of the body and a hang-up."""
         self._body_coming = True
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            self._gone.set()
+            self._note_gone()
         else:
             if not message.get("more_body", False):
                 self._body_complete = True
@@ -132,15 +169,14 @@ class Exchange:
             raise ClientGone
         return bytes(message.get("body", b""))
 
-    @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """Notice a hang-up while inside; enter after the body was read."""
-        self._watcher = asyncio.create_task(self._watch())
-        try:
-            yield
-        finally:
-            await settled(self._watcher)
-            self._watcher = None
+    def watched(self) -> _Watched:
+        """Return a context in which a hang-up is noticed; enter after the body was read."""
+        return _Watched(self)
+
+    def _note_gone(self) -> None:
+        self.gone = True
+        if self._wait is not None:
+            self._wait()
 
     async def _watch(self) -> None:
         while not self.gone:
@@ -159,16 +195,22 @@ class Exchange:
         finally:
             await settled(task)
 
-    async def either(self, task: asyncio.Future[Any], *, timeout_s: float | None = None) -> None:
-        """Wait until `task` is done or the time is over.
+    async def either(self, task: asyncio.Future[Any], /, *, timeout_s: float | None = None) -> None:
+        """Wait until `task` is done or the time is over; one caller of this at a time.
 
         Raises:
             ClientGone: the caller hung up first; the task goes on.
         """
-        waiting: set[asyncio.Future[Any]] = {task}
-        if self._watcher is not None:
-            waiting.add(self._watcher)
-        await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if not (task.done() or self.gone):
+            # Not until_done(): one coroutine less for each caller who waits.
+            wait = self._wait = Wait(self.services.alarms, timeout_s)
+            wait.on(task)
+            try:
+                await wait
+            finally:
+                self._wait = None
+                wait.close()
+                task.remove_done_callback(wait)
         if not task.done() and self.gone:
             raise ClientGone
 
@@ -268,6 +310,33 @@ class Exchange:
             async with asyncio.timeout(seconds):
                 while await self.next_chunk() is not None:
                     pass
+
+
+class _Watched:
+    """The time in which a hang-up is noticed, as a context."""
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def __aenter__(self) -> None:
+        exchange = self._exchange
+        connection: Connection | None = exchange.scope.get(CONNECTION)
+        exchange._by_name = None
+        if connection is None:
+            exchange._watcher = asyncio.create_task(exchange._watch())
+        else:
+            connection.watch(exchange._note_gone)
+
+    async def __aexit__(self, *_: object) -> None:
+        exchange = self._exchange
+        connection: Connection | None = exchange.scope.get(CONNECTION)
+        if connection is not None:
+            connection.unwatch()
+        if exchange._watcher is not None:
+            await settled(exchange._watcher)
+            exchange._watcher = None
 
 
 async def settled(task: asyncio.Future[Any]) -> None:

@@ -7,8 +7,11 @@ Owns the control flow of both routes and the plain answer's shape. Streams are w
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from safelight.api import later
 from safelight.api.answers import (
@@ -60,25 +63,41 @@ STAND_IN = BlobRef(digest="0" * 64, bytes=0, format="png", width=0, height=0, ha
 """Takes the place of an input whose bytes do not matter yet, for checks and quotes."""
 
 
+class Form(msgspec.Struct, frozen=True, gc=False):
+    """In which form a caller of an image route wants the answer."""
+
+    stream: bool
+    as_url: bool
+    safety_identifier: str | None
+
+
+Read = Callable[[Exchange, Identity, Timing], Awaitable["Wish"]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """What a caller of an image route wants, and in which form."""
 
     request: ImageRequest
     given: frozenset[str]
-    stream: bool
-    as_url: bool
-    safety_identifier: str | None
+    form: Form
     queued: Queued | None
     webhook_url: str | None
     persist: bool
     metadata: Metadata
 
 
-async def generations(exchange: Exchange) -> None:
+def generations(exchange: Exchange) -> Awaitable[None]:
     """Answer POST /v1/images/generations."""
-    identity = await authenticate(exchange)
-    timing = Timing(exchange)
+    return _answer(exchange, _read_generation)
+
+
+def edits(exchange: Exchange) -> Awaitable[None]:
+    """Answer POST /v1/images/edits, sent as a form or as JSON."""
+    return _answer(exchange, _read_edit)
+
+
+async def _read_generation(exchange: Exchange, _identity: Identity, timing: Timing) -> Wish:
     limit = exchange.services.config.server.max_json_bytes
     async with json_body(exchange, limit) as sent:
         timing.body_read()
@@ -87,14 +106,7 @@ async def generations(exchange: Exchange) -> None:
     size = exchange.services.channels.resolve_size(body.model, body.size or "auto")
     when = later.queued(exchange, body)
     request = image_request(body, Operation.GENERATION, size=size, watched=when is not None)
-    await _answer(exchange, identity, timing, _wish(body, request, frozenset(fields), when))
-
-
-async def edits(exchange: Exchange) -> None:
-    """Answer POST /v1/images/edits, sent as a form or as JSON."""
-    identity = await authenticate(exchange)
-    timing = Timing(exchange)
-    await _answer(exchange, identity, timing, await _read_edit(exchange, identity, timing))
+    return _wish(body, request, frozenset(fields), when)
 
 
 async def _read_edit(exchange: Exchange, identity: Identity, timing: Timing) -> Wish:
@@ -236,9 +248,7 @@ def _wish(
     return Wish(
         request=request,
         given=given,
-        stream=bool(body.stream),
-        as_url=body.response_format == "url",
-        safety_identifier=body.safety_identifier or None,
+        form=Form(bool(body.stream), body.response_format == "url", body.safety_identifier or None),
         queued=when,
         webhook_url=later.webhook_url(body),
         persist=bool(body.persist),
@@ -246,8 +256,32 @@ def _wish(
     )
 
 
-async def _answer(exchange: Exchange, identity: Identity, timing: Timing, wish: Wish) -> None:
-    gateway = exchange.services.gateway
+async def _answer(exchange: Exchange, read: Read) -> None:
+    identity = await authenticate(exchange)
+    timing = Timing(exchange)
+    # What is held from here on is held for as long as the picture takes: no body, no wish.
+    order, form = await _ordered(exchange, identity, timing, read)
+    if form is None:
+        await later.answer(exchange, order)
+        return
+    # Whatever ends this block before `delivered` leaves the order to be joined by the SDK's retry.
+    async with exchange.services.gateway.attached(order) as attachment, exchange.watched():
+        if form.stream:
+            conclusive = await ImageStream(exchange, order, timing, form.safety_identifier).run()
+        else:
+            jobs = await ended_jobs(exchange, order, timing, keep_alive=identity.keep_alive)
+            conclusive = jobs is not None
+            if jobs is not None:
+                await _render(exchange, order, jobs, form, timing)
+        if conclusive:
+            attachment.delivered()
+
+
+async def _ordered(
+    exchange: Exchange, identity: Identity, timing: Timing, read: Read
+) -> tuple[Order, Form | None]:
+    """Return the order of a request, and in which form it is answered; None: it is for later."""
+    wish = await read(exchange, identity, timing)
     caller = caller_of(
         exchange,
         identity,
@@ -257,37 +291,24 @@ async def _answer(exchange: Exchange, identity: Identity, timing: Timing, wish: 
         metadata=wish.metadata,
     )
     later.check_times(caller, wish.queued)
-    order = await gateway.submit(
-        wish.request, caller, given=wish.given, stream=wish.stream, queued=wish.queued
+    order = await exchange.services.gateway.submit(
+        wish.request, caller, given=wish.given, stream=wish.form.stream, queued=wish.queued
     )
-    if wish.queued is not None:
-        await later.answer(exchange, order)
-        return
-    # Whatever ends this block before `delivered` leaves the order to be joined by the SDK's retry.
-    async with gateway.attached(order) as attachment, exchange.watched():
-        if wish.stream:
-            conclusive = await ImageStream(exchange, order, timing, wish.safety_identifier).run()
-        else:
-            jobs = await ended_jobs(exchange, order, timing, keep_alive=identity.keep_alive)
-            conclusive = jobs is not None
-            if jobs is not None:
-                await _render(exchange, order, jobs, wish, timing)
-        if conclusive:
-            attachment.delivered()
+    return order, wish.form if wish.queued is None else None
 
 
 async def _render(
-    exchange: Exchange, order: Order, jobs: tuple[Job, ...], wish: Wish, timing: Timing
+    exchange: Exchange, order: Order, jobs: tuple[Job, ...], form: Form, timing: Timing
 ) -> None:
     images = images_of(jobs)
     if not images:
         await tell_failure(exchange, order, jobs, first_problem(jobs, timing))
         return
     weaver = Weaver()
-    payload = image_payload(jobs, safety_identifier=wish.safety_identifier)
+    payload = image_payload(jobs, safety_identifier=form.safety_identifier)
     payload["data"] = [
         {"url": signed_url(exchange, image)}
-        if wish.as_url
+        if form.as_url
         else {"b64_json": weaver.place(image.blob)}
         for image in images
     ]

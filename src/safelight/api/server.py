@@ -2,17 +2,25 @@
 
 Owns the receipt of request heads: uvicorn waits for them for ever, reads them however long they
 are, and answers a malformed one in plain text. Also cuts callers that stop reading. WebSockets'
-limits are `socket_server`'s, the serve loop is `app`'s.
+limits are `socket_server`'s, the serve loop is `app`'s. Thousands of callers wait for pictures, so
+what uvicorn keeps for each is made smaller where it lets us (docs/performance.md, "Memory").
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
 
+import httptools
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
+from safelight.api.exchange import CONNECTION
 from safelight.api.problems import whole_answer
 from safelight.api.socket_server import MESSAGE_MAX_BYTES, PING_S, GuardedSocket
 from safelight.api.sockets import SOCKET_PATH
@@ -26,28 +34,141 @@ WRITE_STALL_S = 60.0
 """A caller that takes this long to empty one write buffer has stopped reading."""
 
 
+_NAMES = {
+    name: name
+    for name in (
+        b"accept",
+        b"accept-encoding",
+        b"authorization",
+        b"connection",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"user-agent",
+        b"x-stainless-arch",
+        b"x-stainless-async",
+        b"x-stainless-lang",
+        b"x-stainless-os",
+        b"x-stainless-package-version",
+        b"x-stainless-read-timeout",
+        b"x-stainless-retry-count",
+        b"x-stainless-runtime",
+        b"x-stainless-runtime-version",
+    )
+}
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
 class _Refused(Exception):
     """The request was answered while its head was parsed."""
 
 
+class _Signal:
+    """What uvicorn needs of an asyncio.Event: one waits at a time, so there is no queue of them.
+
+    An empty deque takes 760 bytes, and each of three in a connection does.
+    """
+
+    __slots__ = ("_set", "_woken")
+
+    def __init__(self, *, is_set: bool = False) -> None:
+        self._set = is_set
+        self._woken: asyncio.Future[None] | None = None
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        self._set = True
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    def clear(self) -> None:
+        self._set = False
+
+    async def wait(self) -> bool:
+        if not self._set:
+            self._woken = asyncio.get_running_loop().create_future()
+            try:
+                await self._woken
+            finally:
+                self._woken = None
+        return True
+
+
+class _Flow(FlowControl):
+    """uvicorn's, with a lean event."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.read_paused = False
+        self.write_paused = False
+        self._is_writable_event = _Signal(is_set=True)  # type: ignore[assignment]
+
+
+class _Pipeline(list[Any]):
+    """What uvicorn needs of a deque: requests that came before the one before was answered."""
+
+    __slots__ = ()
+
+    def appendleft(self, one: Any) -> None:
+        self.insert(0, one)
+
+
 class GuardedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a deadline for heads, a cap on them, and one for stalled writes."""
+    """uvicorn's protocol with a deadline for heads, a cap on them, and one for stalled writes.
+
+    It also tells who waits for nothing else that the caller hung up (`exchange.Connection`).
+    """
+
+    # Not in the instance's dictionary: with more than 30 names in it, it is a hash table of 1.2 KB.
+    __slots__ = ("_head_bytes", "_head_timer", "_in_head", "_lost", "_on_lost", "_stall_timer")
 
     header_timeout_s = 10.0
     write_stall_s = WRITE_STALL_S
 
-    _head_timer: asyncio.TimerHandle | None = None
-    _stall_timer: asyncio.TimerHandle | None = None
-    _head_bytes = 0
-    _in_head = False
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._head_bytes = 0
+        self._in_head = False
+        self._lost = False
+        self._on_lost: Callable[[], None] | None = None
+        self.pipeline = _Pipeline()  # type: ignore[assignment]
+
+    def watch(self, on_lost: Callable[[], None]) -> None:
+        """Have `on_lost` called when the caller hangs up; at once if it has."""
+        if self._lost:
+            on_lost()
+            return
+        if not (self._in_head or self._head_bytes or self.pipeline or self.cycle.more_body):
+            # Between two requests it has nothing in it, and it takes 0.8 KB.
+            self.parser = None  # type: ignore[assignment]
+        self.flow.resume_reading()  # else a closed connection is not noticed
+        self._on_lost = on_lost
+
+    def unwatch(self) -> None:
+        """Call nobody any more."""
+        self._on_lost = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the deadline of the first head."""
         super().connection_made(transport)
+        self.flow = _Flow(transport)
         self._await_head()
 
     def data_received(self, data: bytes) -> None:
         """Count what belongs to a head; whatever comes between two requests begins the next."""
+        parser: object = self.parser
+        if parser is None:
+            self.parser = _parser(self)
         if not self._answering() and self._head_timer is None:
             self._await_head()
         if self._in_head or not self._answering():
@@ -56,10 +177,19 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._in_head and self._head_bytes > HEAD_MAX_BYTES:
             self._refuse(_too_long())
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; the names that everybody sends are not kept for each of thousands."""
+        super().on_header(name, value)
+        name, value = self.headers[-1]
+        self.headers[-1] = (_NAMES.get(name, name), value)
+
     def on_message_begin(self) -> None:
         """Note that a head has begun; it may do so behind a request that is being answered."""
         self._in_head = True
         super().on_message_begin()
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        scope["asgi"] = _ASGI
+        scope[CONNECTION] = self
 
     def on_headers_complete(self) -> None:
         """Stop the deadline and hand the request over, unless its head came too quickly to cap."""
@@ -70,7 +200,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._cancel_head_timer()
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            # Nobody has waited for it yet: what answers begins in a later turn of the loop.
+            self.cycle.message_event = _Signal()  # type: ignore[assignment]
 
     def on_response_complete(self) -> None:
         """Go on with the next request; the rest of its head has its deadline from now."""
@@ -79,10 +213,13 @@ class GuardedProtocol(HttpToolsProtocol):
             self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all deadlines."""
+        """Stop all deadlines, and tell who waits."""
         self._cancel_head_timer()
         self._cancel_stall_timer()
+        self._lost = True
         super().connection_lost(exc)
+        if self._on_lost is not None:
+            self._on_lost()
 
     def pause_writing(self) -> None:
         """Give the caller a while to read what was written."""
@@ -152,6 +289,14 @@ class GuardedProtocol(HttpToolsProtocol):
             self._stall_timer = None
 
 
+def _parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
+    """Return a parser as uvicorn makes it."""
+    parser = httptools.HttpRequestParser(protocol)
+    with contextlib.suppress(AttributeError):  # httptools before 0.6.3
+        parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    return parser
+
+
 def _too_long() -> HeadTooLarge:
     return HeadTooLarge(f"The request's head is over {HEAD_MAX_BYTES} bytes.")
 
@@ -171,6 +316,7 @@ def uvicorn_config(
     """
 
     class Protocol(GuardedProtocol):
+        __slots__ = ()
         header_timeout_s = config.server.header_timeout_s
         write_stall_s = stall_s
 

@@ -51,6 +51,8 @@ class Timing:
         InvalidValue: `x-request-deadline` is malformed, or no time to come.
     """
 
+    __slots__ = ("_clock", "_from_the_start", "_since_s", "deadline_at", "patience_s")
+
     def __init__(self, exchange: Exchange) -> None:
         self._clock = exchange.services.clock
         self._since_s = self._clock.monotonic()

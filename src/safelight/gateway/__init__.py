@@ -1,9 +1,10 @@
 """The verb: accept an order, run its jobs, give out the results.
 
 Owns all control flow between a parsed request and its answer; knows no HTTP. `acceptance` makes an
-order durable, `joining` decides what is a retry, `running` brings one job to its end, `recovery`
-continues what a dead process left, `reaping` ends what is late, `following` waits for jobs that run
-in another process, `progress` tells step by step what happens to jobs, `reading` answers questions.
+order durable, `joining` decides what is a retry, `attaching` notes who waits, `running` brings one
+job to its end, `recovery` continues what a dead process left, `reaping` ends what is late,
+`following` waits for jobs that run in another process, `progress` tells step by step what happens
+to jobs, `reading` answers questions.
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
-from safelight import jobs
 from safelight.config import LimitsConfig, QueueConfig
-from safelight.db import Transaction
 from safelight.errors import DeadlineExceeded, ShuttingDown, Unavailable
-from safelight.gateway import joining
 from safelight.gateway.acceptance import Acceptance
+from safelight.gateway.attaching import Attachment
 from safelight.gateway.calling import Answer
 from safelight.gateway.cancelling import Cancelling, Noted
 from safelight.gateway.draining import Draining
@@ -39,6 +39,7 @@ from safelight.gateway.turns import Turns
 from safelight.gateway.watch import Abandoned, Watch
 from safelight.pool import Need
 from safelight.types import BlobRef, ImageRequest, Job, Quote
+from safelight.waiting import Until, until_done
 
 __all__ = ["Attachment", "Gateway"]
 
@@ -48,25 +49,8 @@ FIRST_GUESS_S = 20.0
 """How long a picture takes while none has been measured."""
 NO_LIMITS = LimitsConfig()
 QUEUE = QueueConfig()
-NOTE_TRIES = 5
-"""How often it is tried, over some seconds, to note that an answer was delivered."""
 COME_AGAIN_MIN_S, COME_AGAIN_MAX_S = 1.0, 60.0
 """Bounds of the Retry-After of an unfinished order: SDKs before 2.52 ignore a longer one."""
-
-
-class Attachment:
-    """One caller waiting for one order."""
-
-    def __init__(self) -> None:
-        self.done = False
-        self.final = False
-
-    def delivered(self, *, final: bool = False) -> None:
-        """Say that the whole answer was written to a caller who was still there.
-
-        With `final` it was no end but where to find one: whatever comes of it, no call repeats it.
-        """
-        self.done, self.final = True, final
 
 
 class Gateway(Reading):
@@ -119,6 +103,8 @@ class Gateway(Reading):
             expected_s=self.expected_s,
         )
         self._tasks: dict[asyncio.Task[None], None] = {}
+        # Bound once, not for each of thousands of runs.
+        self._on_stopped, self._left_without = self._stopped, self._acceptance.look_again
         self._runs: dict[str, tuple[Run, asyncio.Task[None]]] = {}
         self._ended_elsewhere: dict[str, Job] = {}
         self.remind: Callable[[Iterable[Job]], object] = _remind_nobody
@@ -270,11 +256,12 @@ class Gateway(Reading):
         task = asyncio.create_task(self._run(run, job, answer), name=job.id)
         self._tasks[task] = None
         self._runs[job.id] = run, task
-        task.add_done_callback(lambda task: self._stopped(job.id, task))
+        task.add_done_callback(self._on_stopped)
         return task
 
-    def _stopped(self, job_id: str, task: asyncio.Task[None]) -> None:
+    def _stopped(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
+        job_id = task.get_name()
         if job_id in self._runs and self._runs[job_id][1] is task:
             del self._runs[job_id]
             self._room.give_back(job_id)
@@ -358,53 +345,57 @@ class Gateway(Reading):
 
     # --- waiting ---------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def attached(self, order: Order) -> AsyncIterator[Attachment]:
+    def attached(self, order: Order) -> Attachment:
         """Wait as one caller of an order; leaving undelivered lets a retry claim it."""
-        attachment = Attachment()
-        try:
-            yield attachment
-        finally:
-            # Shielded: a disconnect cancels the handler, but the order must not look attached.
-            await asyncio.shield(self._detach(order, attachment))
+        return Attachment(self._parts, order, self._left_without)
 
-    async def _detach(self, order: Order, attachment: Attachment) -> None:
-        def leave(tx: Transaction) -> None:
-            # A failure that the caller was told to repeat stays, for its own retry to claim.
-            if attachment.final or (
-                attachment.done and not joining.to_be_repeated(jobs.jobs_of(tx, order.request_id))
-            ):
-                jobs.deliver_request(tx, order.request_id, retry_count=order.retry_count)
-            else:
-                jobs.detach_request(tx, order.request_id, retry_count=order.retry_count)
-
-        try:
-            # Again while the database is away for a moment: what is not noted as delivered may be
-            # taken by the retry of an equal order.
-            await self._parts.write(leave, job_id=order.jobs[0].id, tries=NOTE_TRIES)
-        except Unavailable:
-            # The answer is out already; at worst a retry waits for the grace, or buys anew.
-            log.exception("delivery not noted", extra={"request_id": order.request_id})
-        if not attachment.done:
-            self._acceptance.look_again()
-        self._parts.notes.left(order.jobs, delivered=attachment.done)
-
-    async def wait(self, order: Order, *, timeout_s: float | None = None) -> tuple[Job, ...]:
+    async def wait(
+        self, order: Order, *, timeout_s: float | None = None, until: Until | None = None
+    ) -> tuple[Job, ...]:
         """Return the order's jobs when all have ended.
+
+        Args:
+            order: with its jobs.
+            timeout_s: how long to wait, seconds; None: as long as it takes.
+            until: waits for a future, for so many seconds at most; what it raises ends the wait.
+                None: nothing does.
 
         Raises:
             DeadlineExceeded: `timeout_s` passed; the jobs go on, and it says when to come again.
             Unavailable: the process is leaving; the next one goes on with the jobs.
         """
-        try:
-            async with asyncio.timeout(timeout_s):
-                return tuple([await self._end(job) for job in order.jobs])
-        except TimeoutError:
-            raise DeadlineExceeded(
-                "The picture is not finished yet; the job goes on. Send the request again to "
-                f"collect it, or look at GET /v1/jobs/{order.jobs[0].id}.",
-                retry_after_s=self._come_again_s(order),
-            ) from None
+        loop = asyncio.get_running_loop()
+        until = until or partial(until_done, self._parts.alarms)
+        last_s = None if timeout_s is None else loop.time() + timeout_s
+        ended = []
+        for job in order.jobs:
+            found = job if job.state.terminal else await self._ended_or_watched(job)
+            if found is None:
+                future = self._watch.end_of(job.id)
+                assert future is not None
+                await until(
+                    future, timeout_s=None if last_s is None else max(0.0, last_s - loop.time())
+                )
+                found = self._end(future, job, order)
+            ended.append(found)
+        return tuple(ended)
+
+    def _end(self, future: asyncio.Future[Job], job: Job, order: Order) -> Job:
+        """Return the job that a future was waited for.
+
+        Raises:
+            DeadlineExceeded: there is none yet.
+            ShuttingDown: there will be none here.
+        """
+        if future.cancelled():
+            raise _leaving(job)
+        if future.done():
+            return future.result()
+        raise DeadlineExceeded(
+            "The picture is not finished yet; the job goes on. Send the request again to "
+            f"collect it, or look at GET /v1/jobs/{order.jobs[0].id}.",
+            retry_after_s=self._come_again_s(order),
+        )
 
     def _come_again_s(self, order: Order) -> float:
         """Return after how many seconds a caller who must leave now shall send its retry."""
@@ -433,21 +424,6 @@ class Gateway(Reading):
         if not typical_s:
             return max(age_s, FIRST_GUESS_S)
         return 2 * typical_s - age_s if age_s < typical_s else age_s
-
-    async def _end(self, job: Job) -> Job:
-        if job.state.terminal:
-            return job
-        found = await self._ended_or_watched(job)
-        if found is not None:
-            return found
-        future = self._watch.end_of(job.id)
-        assert future is not None
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            if future.cancelled():
-                raise _leaving(job) from None
-            raise
 
     async def _ended_or_watched(self, job: Job) -> Job | None:
         """Return a job that has ended; None when its end is looked out for from now on.

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from safelight.clock import Clock
 from safelight.config import ChannelConfig
@@ -24,6 +24,7 @@ from safelight.gateway import failures
 from safelight.gateway.failures import Failed
 from safelight.gateway.turns import Ticket, Turns
 from safelight.pool import Down, Lease, Need, Pool
+from safelight.waiting import Alarms, Wait
 
 BACKOFF_FIRST_S, BACKOFF_MAX_S = 0.5, 8.0
 LOOK_AGAIN_S = 2.0
@@ -35,6 +36,7 @@ THROTTLED_MAX = 100
 """Refusals of one job that are waited out; they count towards no other bound."""
 
 A = TypeVar("A")
+_NOBODY: frozenset[str] = frozenset()
 
 
 class Blocked(Exception):
@@ -49,8 +51,9 @@ class Unwanted(Exception):
     """The attempt did not leave: the customer has cancelled the job."""
 
 
-@dataclass
-class _Running:
+@dataclass(slots=True, eq=False)
+class _Running(Generic[A]):
+    task: asyncio.Task[A]
     lease: Lease
     suspect_at: float
     suspected: bool = False
@@ -70,8 +73,35 @@ class Buying(Generic[A]):
         attempt: makes one attempt; returns a complete answer, or raises UpstreamError, Blocked or
             Unwanted. It hands the lease back itself.
         rng: draws the pauses between attempts.
+        alarms: the ends of waits.
         patient: whether to wait for an account also where the channel makes no further attempts.
     """
+
+    __slots__ = (
+        "_alarms",
+        "_attempt",
+        "_bad_outputs",
+        "_clock",
+        "_deadline",
+        "_hedged",
+        "_made",
+        "_need",
+        "_needless",
+        "_paid",
+        "_patient",
+        "_policy",
+        "_pool",
+        "_rng",
+        "_running",
+        "_throttled",
+        "_ticket",
+        "_tried",
+        "_turns",
+        "_unwanted",
+        "_waited",
+        "_winner",
+        "superseding",
+    )
 
     def __init__(  # noqa: PLR0913  (everything a purchase depends on, given by name)
         self,
@@ -83,8 +113,9 @@ class Buying(Generic[A]):
         ticket: Ticket,
         policy: ChannelConfig,
         deadline: float,
-        attempt: Callable[[Lease], Awaitable[A]],
+        attempt: Callable[[Lease], Coroutine[Any, Any, A]],
         rng: random.Random,
+        alarms: Alarms,
         patient: bool = False,
     ) -> None:
         self._pool = pool
@@ -96,14 +127,15 @@ class Buying(Generic[A]):
         self._deadline = deadline
         self._attempt = attempt
         self._rng = rng
+        self._alarms = alarms
         self._patient = patient or policy.retries
         self._unwanted = False
-        self._running: dict[asyncio.Task[A], _Running] = {}
-        self._tried: set[str] = set()
+        self._running: list[_Running[A]] = []
+        self._tried = _NOBODY
         self._made = 0
         self._throttled = 0
         self._bad_outputs = 0
-        self._paid: list[tuple[str, float]] = []
+        self._paid: tuple[tuple[str, float], ...] = ()
         self._waited = False
         self._needless = False
         self._winner: Lease | None = None
@@ -120,13 +152,18 @@ class Buying(Generic[A]):
         while True:
             if not self._running:
                 self._start(await self._lease())
-            ended = await self._next()
+            # Here, not in a coroutine of its own: this lasts as long as a picture takes.
+            wait = self._wait()
+            try:
+                await wait
+            finally:
+                self._wait_no_more(wait)
+            ended = self._first_ended()
             if ended is None:
                 self._suspect()
                 continue
-            task, running = ended
             try:
-                answer = task.result()
+                answer = ended.task.result()
             except Blocked:
                 continue
             except Unwanted:
@@ -135,11 +172,11 @@ class Buying(Generic[A]):
                     continue  # what is out may still come
                 raise Failed(failures.cancelled()) from None
             except UpstreamError as error:
-                await self._after(running.lease, error)
+                await self._after(ended.lease, error)
                 continue
             # The one that looked stalled has delivered, and another is being paid for.
-            self._needless |= running.suspected and bool(self._running)
-            self._winner = running.lease
+            self._needless |= ended.suspected and bool(self._running)
+            self._winner = ended.lease
             return answer
 
     @property
@@ -183,7 +220,7 @@ class Buying(Generic[A]):
 
     async def abandon(self) -> None:
         """Cancel what is still running, and wait until it has ended."""
-        tasks = list(self._running)
+        tasks = [running.task for running in self._running]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -198,7 +235,7 @@ class Buying(Generic[A]):
         lease = await self._turns.lease(
             self._need,
             self._ticket,
-            tried=frozenset(self._tried),
+            tried=self._tried,
             first=self._waited,
             start_by=self._start_by(),
             patient=self._patient,
@@ -218,29 +255,39 @@ class Buying(Generic[A]):
         if now + self._pool.typical_s(self._need) / 2 < last_call:
             # The last moment in which another one could still finish: do not let it pass.
             suspect_at = min(suspect_at, last_call)
-        task = asyncio.ensure_future(self._attempt(lease))
-        self._running[task] = _Running(lease, suspect_at)
+        task = asyncio.create_task(self._attempt(lease), name="attempt")
+        self._running.append(_Running(task, lease, suspect_at))
 
-    async def _next(self) -> tuple[asyncio.Task[A], _Running] | None:
-        """Wait for an end, or for the time when something looks stalled (None)."""
+    def _wait(self) -> Wait:
+        """Return a wait for an end, or for the time when something looks stalled."""
         timeout = None
         if self._policy.retries:
-            until = min(running.suspect_at for running in self._running.values())
+            until = min(running.suspect_at for running in self._running)
             timeout = max(0.0, until - self._clock.monotonic())
-        done, _ = await asyncio.wait(
-            self._running, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-        )
-        if not done:
-            return None
+        wait = Wait(self._alarms, timeout)
+        for running in self._running:
+            wait.on(running.task)
+        return wait
+
+    def _wait_no_more(self, wait: Wait) -> None:
+        wait.close()
+        for running in self._running:
+            running.task.remove_done_callback(wait)
+
+    def _first_ended(self) -> _Running[A] | None:
+        """Return the attempt that ended first, which runs no more; None: none has ended."""
         # Of two that end together a good one counts, of two good ones the earlier.
-        ended = [task for task in self._running if task in done]
-        task = min(ended, key=lambda task: task.cancelled() or task.exception() is not None)
-        return task, self._running.pop(task)
+        ended = [running for running in self._running if running.task.done()]
+        if not ended:
+            return None
+        first = min(ended, key=lambda one: one.task.cancelled() or bool(one.task.exception()))
+        self._running.remove(first)
+        return first
 
     def _suspect(self) -> None:
         """Start a second attempt beside those that look stalled, if all of them do."""
         now = self._clock.monotonic()
-        for running in self._running.values():
+        for running in self._running:
             if running.suspect_at <= now:
                 running.suspected = True
                 if now - running.lease.at >= self._pool.soft_timeout_s(
@@ -248,7 +295,7 @@ class Buying(Generic[A]):
                 ):
                     self._pool.suspect(running.lease)
                 running.suspect_at = now + LOOK_AGAIN_S
-        if not all(running.suspected for running in self._running.values()):
+        if not all(running.suspected for running in self._running):
             return
         if self._unwanted or self._made_all() or now > self._start_by():
             return
@@ -256,12 +303,12 @@ class Buying(Generic[A]):
             return
         lease = self._turns.spare(
             self._need,
-            tried=frozenset(self._tried),
-            but_groups=frozenset(r.lease.account.group for r in self._running.values()),
+            tried=self._tried,
+            but_groups=frozenset(running.lease.account.group for running in self._running),
         )
         if lease is None:
             return
-        stalled = next(iter(self._running.values())).lease.account.name
+        stalled = self._running[0].lease.account.name
         if not self._pay(stalled, FaultClass.SLOW):
             self._turns.drop(lease, sent=False)
             return
@@ -275,7 +322,7 @@ class Buying(Generic[A]):
     async def _after(self, lease: Lease, error: UpstreamError) -> None:
         """Decide after a failed attempt: return to try again, or raise the last word."""
         self._count(error)
-        self._tried.add(lease.account.name)
+        self._tried |= {lease.account.name}
         if error.fault is FaultClass.CLIENT:
             raise Failed(failures.final_failure(error, retried=self._policy.retries))
         if self._running:
@@ -309,7 +356,7 @@ class Buying(Generic[A]):
         tokens = self._pool.pay(account, fault)
         if tokens is None:
             return False
-        self._paid.append((account, tokens))
+        self._paid += ((account, tokens),)
         return True
 
     def _down(self) -> bool:

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from safelight import attempts, costs, jobs, limiters
 from safelight.db import Transaction
@@ -35,7 +36,7 @@ class Lost(Exception):
     """The job has ended or belongs to another process: stop without a word."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Answer:
     """A complete upstream answer in the spool, and the attempt (epoch, k) that bought it.
 
@@ -51,6 +52,18 @@ class Answer:
     journalled: bool = True
 
 
+class Race(Protocol):
+    """What an attempt asks about those beside it."""
+
+    @property
+    def superseded(self) -> bool:
+        """Whether an attempt that is cancelled now has lost to another one."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether no other one is under way."""
+
+
 class Calls:
     """The attempts of one job, as they are made and journalled.
 
@@ -60,6 +73,8 @@ class Calls:
         job: leased to this process.
         on_partial: sink for partial images, or None when nobody may be watching.
     """
+
+    __slots__ = ("_job", "_made", "_on_partial", "_parts", "_turns", "trail")
 
     def __init__(
         self,
@@ -77,22 +92,14 @@ class Calls:
         self.trail = parts.notes.trail(job.id)
         """What becomes of the attempts, for whoever notes the job's end."""
 
-    async def make(
-        self,
-        lease: Lease,
-        *,
-        deadline: float,
-        superseded: Callable[[], bool],
-        alone: Callable[[], bool],
-    ) -> Answer:
+    async def make(self, lease: Lease, *, deadline: float, race: Race) -> Answer:
         """Make one attempt.
 
         Args:
             lease: handed back when this returns or raises.
             deadline: of the job, on the clock's monotonic seconds.
-            superseded: asked when the attempt is cancelled: has it lost to another one?
-            alone: asked when it has its answer: is no other attempt under way? Then the answer is
-                journalled by whoever makes use of it.
+            race: asked whether it has lost when the attempt is cancelled, and whether it is alone
+                when it has its answer: that is then journalled by whoever makes use of it.
 
         Raises:
             UpstreamError: the attempt failed.
@@ -122,7 +129,7 @@ class Calls:
             answer = Answer(received, job.epoch, k, lease, cost, journalled=False)
             self._mark(lease, k, "answered")
             self.trail.mark("received", bytes=received.bytes)
-            if not alone():
+            if not race.alone:
                 await self.journal(answer)
         except Blocked as blocked:
             pending = False
@@ -133,7 +140,7 @@ class Calls:
             await self._failed(lease, k, error, deadline)
             raise
         except asyncio.CancelledError:
-            if superseded():
+            if race.superseded:
                 # Whole answers count as sold, even those that came a moment too late.
                 sold = None if pending else True
                 await self._close(job.epoch, k, outcome=SUPERSEDED, sold=sold)

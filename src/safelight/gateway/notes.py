@@ -39,7 +39,7 @@ class Trail:
         self.account: str | None = None
         """Of the answer that was delivered."""
         self.cost_micros: Micros | None = None
-        self.failed: list[tuple[str, str]] = []
+        self.failed: tuple[tuple[str, str], ...] = ()
         """Account and outcome of each attempt that came to nothing."""
         self.marks: list[Mark] | None = [] if traced else None
         self._clock = clock
@@ -85,7 +85,7 @@ class Notes:
 
     def attempt_failed(self, trail: Trail, account: str, group: str, outcome: str) -> None:
         """Note that an attempt has ended without a picture that is delivered."""
-        trail.failed.append((account, outcome))
+        trail.failed += ((account, outcome),)
         self.metrics.attempt_ended(account, group, outcome)
 
     def answered(self, trail: Trail, account: str, group: str, cost_micros: Micros | None) -> None:

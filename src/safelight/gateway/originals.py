@@ -28,6 +28,8 @@ class Originals:
         parts: rooms below.
     """
 
+    __slots__ = ("_kept", "_mark", "_parts")
+
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._kept: BlobRef | None = None

@@ -26,6 +26,7 @@ from safelight.pool import Pool
 from safelight.storage import BlobStore
 from safelight.strangers import Rules
 from safelight.upstreams import Upstream
+from safelight.waiting import Alarms
 
 log = logging.getLogger("safelight.gateway")
 
@@ -65,6 +66,9 @@ class Parts:
     """Counts, log lines and traces of ended jobs."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """Set after a commit that may have left messages for webhooks; who sends them waits for it."""
+
+    alarms: Alarms = field(default_factory=Alarms)
+    """The ends of waits."""
 
     def new_id(self, prefix: str) -> str:
         """Return a new id, with 96 random bits."""

@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import itertools
 import logging
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -64,6 +66,23 @@ class Run:
         left_s: how long it has until its deadline. From here on the monotonic clock counts.
     """
 
+    __slots__ = (
+        "_answer",
+        "_buying_now",
+        "_calls",
+        "_deadline",
+        "_delivered",
+        "_going",
+        "_job",
+        "_live",
+        "_mark",
+        "_originals",
+        "_parts",
+        "_superseded",
+        "_turns",
+        "_watch",
+    )
+
     def __init__(
         self, parts: Parts, watch: Watch, turns: Turns, job: Job, *, live: bool, left_s: float
     ) -> None:
@@ -85,6 +104,7 @@ class Run:
         """Whether equal bytes of another picture were removed of late, or are at this moment."""
         self._answer: Answer | None = None
         """The answer that is being made use of."""
+        self._delivered = False
 
     @property
     def _policy(self) -> ChannelConfig:
@@ -108,8 +128,29 @@ class Run:
         Args:
             answer: what an earlier process had already received.
         """
+        buying: Buying[Answer] | None = None
         try:
-            await self._to_its_end(answer)
+            try:
+                buying = self._buying_now = self._buying()
+                self._answer = answer
+                while not self._delivered:
+                    if self._answer is None:
+                        self._answer = await buying.buy()
+                    await self._make_use_of(self._answer, buying)
+                await buying.close(delivered=True)
+            except Failed as end:
+                self._note_refusal(end.failure)
+                if buying is not None:
+                    await buying.close(delivered=False)
+                await self._release(end.failure)
+            except asyncio.CancelledError:
+                if self._superseded and self._answer is not None and not self._answer.journalled:
+                    # Whole answers count as sold, even those that are of no use any more.
+                    await self._calls.journal(self._answer)
+                raise
+            finally:
+                if buying is not None:
+                    await buying.abandon()
         except Lost:
             log.info("job is no longer ours", extra={"job_id": self._job.id})
 
@@ -121,26 +162,6 @@ class Run:
         """Make no further attempt: the customer has cancelled the job."""
         if self._buying_now is not None:
             self._buying_now.stop()
-
-    async def _to_its_end(self, answer: Answer | None) -> None:
-        buying: Buying[Answer] | None = None
-        try:
-            buying = self._buying_now = self._buying()
-            await self._deliver(buying, answer)
-            await buying.close(delivered=True)
-        except Failed as end:
-            self._note_refusal(end.failure)
-            if buying is not None:
-                await buying.close(delivered=False)
-            await self._release(end.failure)
-        except asyncio.CancelledError:
-            if self._superseded and self._answer is not None and not self._answer.journalled:
-                # Whole answers count as sold, even those that are of no use any more.
-                await self._calls.journal(self._answer)
-            raise
-        finally:
-            if buying is not None:
-                await buying.abandon()
 
     def _note_refusal(self, failure: JobFailure) -> None:
         customer, now = self._job.customer_id, self._parts.clock.monotonic()
@@ -157,15 +178,7 @@ class Run:
         if parts.refusals.too_many(job.customer_id, parts.clock.monotonic()):
             urgency = JobClass.BATCH
 
-        async def attempt(lease: Lease) -> Answer:
-            return await self._calls.make(
-                lease,
-                deadline=self._deadline,
-                superseded=lambda: buying.superseding or self._superseded,
-                alone=lambda: buying.alone,
-            )
-
-        buying = Buying(
+        return Buying(
             pool=parts.pool,
             turns=self._turns,
             clock=parts.clock,
@@ -179,37 +192,44 @@ class Run:
             ticket=Ticket(job.customer_id, urgency),
             policy=self._policy,
             deadline=self._deadline,
-            attempt=attempt,
+            attempt=self._attempt,
             rng=parts.rng,
+            alarms=parts.alarms,
             patient=queued,
         )
-        return buying
 
-    async def _deliver(self, buying: Buying[Answer], answer: Answer | None) -> None:
-        """Buy until an answer is good, store it and settle.
+    def _attempt(self, lease: Lease) -> Coroutine[Any, Any, Answer]:
+        return self._calls.make(lease, deadline=self._deadline, race=self)
+
+    @property
+    def superseded(self) -> bool:
+        """Whether an attempt that is cancelled now has lost to another one."""
+        return self._superseded or (self._buying_now is not None and self._buying_now.superseding)
+
+    @property
+    def alone(self) -> bool:
+        """Whether no more than one attempt is under way."""
+        return self._buying_now is None or self._buying_now.alone
+
+    async def _make_use_of(self, answer: Answer, buying: Buying[Answer]) -> None:
+        """Store a bought answer and settle; one that is not good is taken for none.
 
         Raises:
-            Failed: there is none.
+            Failed: there will be no better one.
         """
-        while True:
-            if answer is None:
-                answer = await buying.buy()
-            self._answer = answer
-            try:
-                blob = await self._finish(answer)
-                await self._settle(answer, blob)
-            except removals.Going:
-                if self._going:
-                    await self._pause_before_storing_again()
-                self._going = True
-                continue
-            except UpstreamError as error:
-                await self._calls.reject(answer, error)
-                self._answer = None
-                await buying.reject(answer.lease, error)
-                answer = None
-                continue
-            return
+        try:
+            blob = await self._finish(answer)
+            await self._settle(answer, blob)
+        except removals.Going:
+            if self._going:
+                await self._pause_before_storing_again()
+            self._going = True
+        except UpstreamError as error:
+            await self._calls.reject(answer, error)
+            self._answer = None
+            await buying.reject(answer.lease, error)
+        else:
+            self._delivered = True
 
     async def _pause_before_storing_again(self) -> None:
         """Wait a moment.

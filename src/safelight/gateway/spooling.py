@@ -20,7 +20,7 @@ from safelight.gateway.process_files import ProcessFiles
 from safelight.types import Received
 
 _ANSWER = re.compile(r"(?P<job>[^.]+)\.(?P<epoch>\d+)\.(?P<k>\d+)")
-_REMADE = (".remade", ".remade.part")
+_REMADE, _UNFINISHED = ".remade", ".part"
 _PARTIALS = (".partial0", ".partial1", ".partial2")
 
 Left = Mapping[str, Collection[Path]]
@@ -40,7 +40,7 @@ class SpoolFolder:
         self._files = files
         self._root = files.own_folder(root)
         self._names: defaultdict[str, list[str]] = defaultdict(list)
-        """What a job may have left here, by its id."""
+        """What a job may have left here, by its id; unfinished files beside these are implied."""
         self._adopted: dict[str, list[Path]] = {}
 
     def answer(self, job_id: str, epoch: int, k: int, *, partials: bool = True) -> Path:
@@ -53,20 +53,21 @@ class SpoolFolder:
             partials: whether partial images may come beside it.
         """
         name = f"{self._root}/{job_id}.{epoch}.{k}"
-        self._names[job_id] += [name, name + ".part"]
+        self._names[job_id].append(name)
         if partials:
             self._names[job_id] += [name + suffix for suffix in _PARTIALS]
         return Path(name)
 
     def remade(self, answer: Path) -> Path:
         """Return where the remade pixels of an answer go."""
-        self._names[answer.name.partition(".")[0]] += [f"{answer}{suffix}" for suffix in _REMADE]
-        return answer.with_name(answer.name + ".remade")
+        self._names[answer.name.partition(".")[0]].append(f"{answer}{_REMADE}")
+        return answer.with_name(answer.name + _REMADE)
 
     def clear(self, job_id: str) -> None:
         """Remove what an ended job left, and a dead process's folder with the last of it."""
         names, adopted = self._names.pop(job_id, []), self._adopted.pop(job_id, [])
-        for path in [*names, *map(str, adopted)]:
+        unfinished = [name + _UNFINISHED for name in names if not name.endswith(_PARTIALS)]
+        for path in [*names, *unfinished, *map(str, adopted)]:
             with contextlib.suppress(OSError):  # not there, or not to be removed now: swept later
                 os.unlink(path)  # noqa: PTH108
         for folder in {left.parent for left in adopted} - {self._root}:
@@ -100,7 +101,7 @@ class SpoolFolder:
             match = _ANSWER.match(path.name)
             if match is not None:
                 name = str(path.with_name(match[0]))
-                self._names[job_id] += [name + beside for beside in ("", ".part", *_PARTIALS)]
+                self._names[job_id] += [name + beside for beside in ("", *_PARTIALS)]
 
     def sweep(self, left: Left, open_job_ids: Collection[str]) -> None:
         """Remove what dead processes left of jobs that have ended."""

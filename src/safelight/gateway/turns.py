@@ -19,6 +19,7 @@ from safelight.gateway import failures
 from safelight.gateway.failures import Failed
 from safelight.pool import Down, Lease, Need, Nothing, Pool, Wait
 from safelight.types import JobClass
+from safelight.waiting import Alarms, until_done
 
 ETA_MARGIN = 1.1
 """Retries and refusals make a wait longer than the line ahead tells."""
@@ -30,7 +31,7 @@ FULL_CREDIT = 1 - 1e-9
 _Kind = tuple[str, bool]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ticket:
     """Who waits, and how urgently."""
 
@@ -38,7 +39,7 @@ class Ticket:
     job_class: JobClass = JobClass.INTERACTIVE
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Waiter:
     need: Need
     ticket: Ticket
@@ -116,6 +117,7 @@ class Turns:
         self._policy = pool.policy
         self._classes = {job_class: _Class() for job_class in JobClass}
         self._timer: asyncio.TimerHandle | None = None
+        self._alarms = Alarms()
 
     @property
     def waiting(self) -> int:
@@ -156,7 +158,7 @@ class Turns:
             self._look()
             if patient and not waiter.turn.done():
                 left = max(0.0, start_by - self._clock.monotonic())
-                await asyncio.wait({waiter.turn}, timeout=left)
+                await until_done(self._alarms, turn, timeout_s=left)
             if waiter.turn.done():
                 return waiter.turn.result()
             if not patient and isinstance(self._pool.forecast(need), Down):

@@ -8,7 +8,7 @@ from safelight.pool.meter import Spent
 from safelight.types import Account
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Need:
     """What a job needs: `size` is the canvas, `inputs` counts the pictures sent along."""
 
@@ -24,7 +24,7 @@ class Need:
         return (self.channel, self.edits)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Lease:
     """The right to use one account for one attempt; hand it back with `Pool.release`.
 

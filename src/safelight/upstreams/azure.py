@@ -7,8 +7,9 @@ Azure OpenAI REST reference, "Image generation". The course of a call is in `ima
 from __future__ import annotations
 
 import re
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -19,7 +20,7 @@ from safelight.types import Account, Received, UpstreamCall
 from safelight.upstreams import PartialSink
 from safelight.upstreams.images_api import ImagesApi
 from safelight.upstreams.openai import Heartbeat
-from safelight.upstreams.openai_request import Target, bearer
+from safelight.upstreams.openai_request import Target, Targets, bearer
 from safelight.upstreams.options import bad_account, bad_option, read_options
 from safelight.upstreams.profiles import AZURE, AZURE_DEPLOYMENT
 
@@ -46,6 +47,7 @@ class AzureUpstream:
 
     def __init__(self, clock: Clock) -> None:
         self._api = ImagesApi(clock)
+        self._targets = Targets(_target)
 
     def check(self, account: Account) -> Account:
         """Return the account with the bare address of its resource; see `Upstream.check`.
@@ -66,9 +68,9 @@ class AzureUpstream:
 
     async def probe(self, account: Account, *, deadline: float) -> None:
         """List the models; see `Upstream.probe`."""
-        await self._api.probe(_target(account), deadline=deadline)
+        await self._api.probe(self._targets.of(account), deadline=deadline)
 
-    async def generate(
+    def generate(
         self,
         account: Account,
         call: UpstreamCall,
@@ -76,10 +78,10 @@ class AzureUpstream:
         spool: Path,
         deadline: float,
         on_partial: PartialSink | None = None,
-    ) -> Received:
+    ) -> Coroutine[Any, Any, Received]:
         """Make one image with one call; see `Upstream.generate` and `ImagesApi.generate`."""
-        return await self._api.generate(
-            _target(account), call, spool=spool, deadline=deadline, on_partial=on_partial
+        return self._api.generate(
+            self._targets.of(account), call, spool=spool, deadline=deadline, on_partial=on_partial
         )
 
     async def close(self) -> None:

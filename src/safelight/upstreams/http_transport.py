@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import zlib
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
-from types import SimpleNamespace
-from typing import Final, Protocol
+from collections.abc import AsyncIterable, Mapping
+from contextlib import suppress
+from typing import Any, Final, Protocol
 
 import aiohttp
 
@@ -23,6 +22,7 @@ from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Account
 from safelight.upstreams.flow import Lane
 from safelight.upstreams.scrub import request_id
+from safelight.waiting import Alarms, TimeLimit
 
 Body = bytes | aiohttp.FormData | AsyncIterable[bytes]
 """What can be sent."""
@@ -46,6 +46,8 @@ _KEEPALIVE_S: Final = 4.0
 
 class Timers:
     """The limits of one call, on the clock's monotonic seconds."""
+
+    __slots__ = ("_event_by", "answer_by", "clock", "connect_s", "deadline", "idle_s")
 
     def __init__(self, clock: Clock, account: Account, deadline: float) -> None:
         self.clock = clock
@@ -180,9 +182,13 @@ class Answer:
                 while await self._response.content.readany():
                     pass
 
-    def leave(self) -> None:
-        """Let other answers flow; nothing more of this one is read."""
+    def end(self, *, whole: bool) -> None:
+        """Let other answers flow, and the connection be used again if this one was read whole."""
         self._flow.leave()
+        if whole:
+            self._response.release()
+        else:
+            self._response.close()
 
     async def _receive(self, *, flowing: bool) -> bytes:
         if self._wire_bytes:
@@ -241,82 +247,70 @@ class Answer:
         return piece
 
 
-class Transport:
-    """One aiohttp session, made when first needed."""
+class _Sending:
+    """What aiohttp's tracing says: `sent`, the request has begun to leave."""
+
+    __slots__ = ("sent",)
 
     def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
-        self._lane = Lane()
+        self.sent = False
 
-    def _opened(self) -> aiohttp.ClientSession:
-        """Return the session; it carries no credential, no cookie and no environment."""
-        if self._session is None:
-            trace = aiohttp.TraceConfig()
-            trace.on_request_headers_sent.append(_note_sent)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
-                read_bufsize=_FIRST_BYTES,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                trust_env=False,
-                trace_configs=[trace],
-            )
-        return self._session
 
-    @asynccontextmanager
-    async def exchange(
+class Exchange:
+    """A request and its answer, as a context: the request leaves when it is entered.
+
+    Leaving it early closes the connection.
+
+    Args:
+        transport: of whose connections one is used.
+        request: method and address.
+        timers: of the call.
+        headers: of the request.
+        data: its body.
+        body_max: bytes; a longer answer is refused.
+    """
+
+    __slots__ = ("_answer", "_body_max", "_data", "_headers", "_request", "_timers", "_transport")
+
+    def __init__(
         self,
-        method: str,
-        url: str,
-        timers: Timers,
-        *,
-        headers: Mapping[str, str],
-        data: Body | None = None,
-        body_max: int = BODY_MAX,
-    ) -> AsyncIterator[Answer]:
-        """Send a request and give its answer; leaving early closes the connection.
-
-        An answer of more than `body_max` bytes is refused.
-
-        Raises:
-            UpstreamError: the request never left (LOCAL), or no answer came.
-        """
-        response = await self._send(method, url, timers, headers=headers, data=data)
-        answer: Answer | None = None
-        try:
-            answer = Answer(response, timers, self._lane, body_max=body_max)
-            yield answer
-        except BaseException:
-            # The connection still carries the rest of an answer that nobody wants.
-            response.close()
-            raise
-        finally:
-            if answer is not None:
-                answer.leave()
-        response.release()
-
-    async def _send(
-        self,
-        method: str,
-        url: str,
+        transport: Transport,
+        request: tuple[str, str],
         timers: Timers,
         *,
         headers: Mapping[str, str],
         data: Body | None,
-    ) -> aiohttp.ClientResponse:
-        progress = SimpleNamespace(sent=False)
+        body_max: int,
+    ) -> None:
+        self._transport = transport
+        self._request = request
+        self._timers = timers
+        self._headers: Mapping[str, str] | None = headers
+        self._data = data
+        self._body_max = body_max
+        self._answer: Answer | None = None
+
+    async def __aenter__(self) -> Answer:
+        """Send the request; return its answer.
+
+        Raises:
+            UpstreamError: the request never left (LOCAL), or no answer came.
+        """
+        timers, sending = self._timers, _Sending()
         connect = min(timers.connect_s, timers.left(timers.news_by))
         try:
-            async with asyncio.timeout(timers.left(timers.news_by)):
-                return await self._opened().request(
-                    method,
-                    url,
-                    headers=headers,
-                    data=data,
+            with TimeLimit(self._transport.alarms, timers.left(timers.news_by)):
+                # Nothing of the request is kept here: this lasts as long as a picture takes.
+                asking = self._transport.opened().request(
+                    *self._request,
+                    headers=self._headers,
+                    data=self._data,
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(connect=connect, sock_connect=connect),
-                    trace_request_ctx=progress,
+                    trace_request_ctx=sending,
                 )
+                self._headers = self._data = None
+                response = await asking
         except (aiohttp.ClientSSLError, ssl.SSLError) as error:
             raise tls_failed() from error
         except (
@@ -329,9 +323,67 @@ class Transport:
         except aiohttp.ClientResponseError as error:
             raise not_json(None) from error
         except (aiohttp.ClientError, OSError) as error:
-            if not progress.sent:
+            if not sending.sent:
                 raise unreachable() from error
             raise timed_out() if type(error) is TimeoutError else disconnected() from error
+        try:
+            self._answer = Answer(response, timers, self._transport.lane, body_max=self._body_max)
+        except BaseException:
+            response.close()
+            raise
+        return self._answer
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _at: object
+    ) -> None:
+        """Give the connection back, or close it: it may carry the rest of an unwanted answer."""
+        assert self._answer is not None
+        self._answer.end(whole=error is None)
+
+
+class Transport:
+    """One aiohttp session, made when first needed."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+        self.lane = Lane()
+        """Which answers flow."""
+        self.alarms = Alarms()
+        """The ends of waits."""
+
+    def opened(self) -> aiohttp.ClientSession:
+        """Return the session; it carries no credential, no cookie and no environment."""
+        if self._session is None:
+            # What is noted of a request is our own, not a namespace around it.
+            as_it_is: Any = lambda trace_request_ctx: trace_request_ctx  # noqa: E731
+            trace = aiohttp.TraceConfig(as_it_is)
+            trace.on_request_headers_sent.append(_note_sent)  # type: ignore[arg-type]
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+                read_bufsize=_FIRST_BYTES,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                trace_configs=[trace],
+            )
+        return self._session
+
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        timers: Timers,
+        *,
+        headers: Mapping[str, str],
+        data: Body | None = None,
+        body_max: int = BODY_MAX,
+    ) -> Exchange:
+        """Return the context that sends a request and gives its answer.
+
+        Entering it raises an UpstreamError where no answer came. An answer of more than `body_max`
+        bytes is refused.
+        """
+        return Exchange(self, (method, url), timers, headers=headers, data=data, body_max=body_max)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -340,12 +392,10 @@ class Transport:
             await session.close()
 
 
-async def _note_sent(
-    session: aiohttp.ClientSession, context: SimpleNamespace, params: object
-) -> None:
+async def _note_sent(session: aiohttp.ClientSession, context: _Sending, params: object) -> None:
     """Remember that the request has begun to leave: from here on it may have been worked on."""
     del session, params
-    context.trace_request_ctx.sent = True
+    context.sent = True
 
 
 # ---- the faults of the wire (failure catalogue, U1-U5, U20, U21) --------------------------------

@@ -66,14 +66,6 @@ class ImagesApi:
         looked_at = on_partial is not None and target.profile.streams
         wanted = call.partial_images if looked_at else 0
         event_s = target.event_timeout_s if target.heartbeat else None
-        judge = self._judge(target, edit=call.operation is Operation.EDIT)
-        receiver = Receiver(
-            spool,
-            judge,
-            on_partial=on_partial,
-            partials=wanted,
-            event_s=event_s,
-        )
         timers = Timers(self._clock, target.account, deadline)
         timers.expect_event(event_s)
         partials = max(wanted, target.heartbeat)
@@ -86,6 +78,11 @@ class ImagesApi:
                 ) as answer,
             ):
                 answered = True
+                # Made now: until an answer comes, thousands of calls hold nothing but the wait.
+                judge = self._judge(target, edit=call.operation is Operation.EDIT)
+                receiver = Receiver(
+                    spool, judge, on_partial=on_partial, partials=wanted, event_s=event_s
+                )
                 outcome = await _take(answer, receiver, judge)
                 limits = limit_notices(answer.headers)
             if isinstance(outcome, Address):
@@ -111,7 +108,7 @@ class ImagesApi:
     async def _listed(self, target: Target, deadline: float) -> None:
         timers = Timers(self._clock, target.account, deadline)
         async with self.transport.exchange(
-            "GET", target.models_url, timers, headers=target.headers()
+            "GET", target.models_url, timers, headers=target.headers
         ) as answer:
             if target.profile.listless and answer.status in _NO_LIST:
                 return

@@ -6,8 +6,9 @@ Owns what an account of this kind may state and how it is asked. What differs be
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,7 +20,7 @@ from safelight.upstreams import PartialSink
 from safelight.upstreams.batches import VendorBatches
 from safelight.upstreams.images_api import ImagesApi
 from safelight.upstreams.openai_batches import OpenAIBatches
-from safelight.upstreams.openai_request import Target, bearer
+from safelight.upstreams.openai_request import Target, Targets, bearer
 from safelight.upstreams.options import bad_account, bad_option, read_options
 from safelight.upstreams.profiles import PROFILES
 
@@ -51,7 +52,8 @@ class OpenAIUpstream:
 
     def __init__(self, clock: Clock) -> None:
         self._api = ImagesApi(clock)
-        self.batches: VendorBatches = OpenAIBatches(clock, self._api.transport, _target)
+        self._targets = Targets(_target)
+        self.batches: VendorBatches = OpenAIBatches(clock, self._api.transport, self._targets.of)
         """The vendor's Batch API."""
 
     def check(self, account: Account) -> Account:
@@ -82,9 +84,9 @@ class OpenAIUpstream:
 
     async def probe(self, account: Account, *, deadline: float) -> None:
         """List the models; see `Upstream.probe`."""
-        await self._api.probe(_target(account), deadline=deadline)
+        await self._api.probe(self._targets.of(account), deadline=deadline)
 
-    async def generate(
+    def generate(
         self,
         account: Account,
         call: UpstreamCall,
@@ -92,10 +94,10 @@ class OpenAIUpstream:
         spool: Path,
         deadline: float,
         on_partial: PartialSink | None = None,
-    ) -> Received:
+    ) -> Coroutine[Any, Any, Received]:
         """Make one image with one call; see `Upstream.generate` and `ImagesApi.generate`."""
-        return await self._api.generate(
-            _target(account), call, spool=spool, deadline=deadline, on_partial=on_partial
+        return self._api.generate(
+            self._targets.of(account), call, spool=spool, deadline=deadline, on_partial=on_partial
         )
 
     async def close(self) -> None:

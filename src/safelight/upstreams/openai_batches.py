@@ -138,7 +138,7 @@ class OpenAIBatches:
         patient = msgspec.structs.replace(account, first_byte_timeout_s=_CONTENT_S)
         timers = Timers(clock, patient, clock.monotonic() + _CONTENT_S)
         timers.expect_event(account.first_byte_timeout_s)
-        headers = {**target.headers(), "Accept": "*/*"}
+        headers = {**target.headers, "Accept": "*/*"}
         url = target.url(f"files/{file_id}/content")
         judge = self._judge(account)
 
@@ -175,7 +175,7 @@ class OpenAIBatches:
         """
         target = self._target(account)
         timers = Timers(self._clock, account, deadline)
-        headers = target.headers()
+        headers = {**target.headers}
         if isinstance(data, bytes):
             headers["Content-Type"] = "application/json"
         async with self._transport.exchange(

@@ -6,15 +6,23 @@ Owns which fields are sent and how. Source: OpenAI images API, `images/generatio
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import (
+    AbstractAsyncContextManager,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 import msgspec
 import pybase64
+from aiohttp import hdrs
 
 from safelight import __version__
 from safelight.errors import FaultClass, UpstreamError
@@ -57,36 +65,62 @@ class Target:
         """Return the address of a route."""
         return f"{self.base}/{path}{self.query}"
 
-    def headers(self) -> dict[str, str]:
-        """Return the headers of every request."""
+    @cached_property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of every request; aiohttp keeps these names once, and others per request."""
         return {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": f"safelight/{__version__}",
+            hdrs.ACCEPT: "application/json",
+            hdrs.ACCEPT_ENCODING: "identity",
+            hdrs.USER_AGENT: f"safelight/{__version__}",
             **self.auth,
         }
+
+    @cached_property
+    def json_headers(self) -> Mapping[str, str]:
+        """The headers of a request in JSON."""
+        return {**self.headers, hdrs.CONTENT_TYPE: "application/json"}
+
+
+class Targets:
+    """The target of each account, made once for as long as the account is the same.
+
+    Args:
+        make: reads an account's options.
+    """
+
+    def __init__(self, make: Callable[[Account], Target]) -> None:
+        self._make = make
+        self._known: dict[str, Target] = {}
+
+    def of(self, account: Account) -> Target:
+        """Return the target of an account."""
+        found = self._known.get(account.name)
+        if found is None or found.account is not account:
+            found = self._known[account.name] = self._make(account)
+        return found
 
 
 def bearer(account: Account) -> dict[str, str]:
     """Return the header that carries a key as OpenAI takes it; nothing without a key."""
     if account.api_key is None:
         return {}
-    return {"Authorization": f"Bearer {account.api_key.reveal()}"}
+    return {hdrs.AUTHORIZATION: f"Bearer {account.api_key.reveal()}"}
 
 
 class Request(msgspec.Struct, frozen=True):
     """What goes on the wire."""
 
     url: str
-    headers: dict[str, str]
+    headers: Mapping[str, str]
     body: Body
 
 
-@asynccontextmanager
-async def opened_request(
+def opened_request(
     target: Target, call: UpstreamCall, *, spool: Path, partials: int
-) -> AsyncIterator[Request]:
-    """Give the request for `call`; input files stay open, and are read only as they are sent.
+) -> AbstractAsyncContextManager[Request]:
+    """Return a context that gives the request for `call`.
+
+    Input files stay open in it, and are read only as they are sent; entering it can raise the same.
 
     Args:
         target: whom to ask.
@@ -101,8 +135,14 @@ async def opened_request(
     _refuse_what_is_lacking(target, call)
     fields = _fields(target, call, partials)
     if call.operation is Operation.GENERATION:
-        yield _json_request(target, fields)
-        return
+        return nullcontext(_json_request(target, fields))
+    return _opened_edit(target, call, fields, spool)
+
+
+@asynccontextmanager
+async def _opened_edit(
+    target: Target, call: UpstreamCall, fields: Mapping[str, object], spool: Path
+) -> AsyncIterator[Request]:
     async with converted_inputs(target.profile, call, spool) as inputs:
         if target.profile.inputs_in_json and inputs.mask is None:
             # In a thread: sixteen pictures in base64 would keep everybody else waiting.
@@ -110,7 +150,7 @@ async def opened_request(
             return
         with _form(target.profile, fields, inputs) as form:
             path = target.profile.edits_path if inputs.mask is None else target.profile.masked_path
-            yield Request(target.url(path), target.headers(), form)
+            yield Request(target.url(path), target.headers, form)
 
 
 def _refuse_what_is_lacking(target: Target, call: UpstreamCall) -> None:
@@ -199,8 +239,7 @@ def _plain_prompt(profile: Profile, prompt: str) -> str:
 
 
 def _json_request(target: Target, fields: Mapping[str, object]) -> Request:
-    headers = {**target.headers(), "Content-Type": "application/json"}
-    return Request(target.url(_GENERATIONS), headers, msgspec.json.encode(fields))
+    return Request(target.url(_GENERATIONS), target.json_headers, msgspec.json.encode(fields))
 
 
 def _json_with_inputs(target: Target, fields: Mapping[str, object], inputs: Inputs) -> Request:
