@@ -62,6 +62,7 @@ _SPACE = b" \t\r\n\xef\xbb\xbf"  # whitespace and a byte-order mark before the d
 _STRUCTURE = re.compile(rb'["{}\[\]:,]')
 _STRING_STOP = re.compile(rb'["\\]')
 _ASCII_ESCAPE = re.compile(rb"\\u00([0-7][0-9a-fA-F])")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/]*")
 _CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 
 
@@ -120,6 +121,35 @@ class Base64Stream:
         self._rest = text[end:]
         if end > begin:
             self._decode(memoryview(text)[begin:end])
+
+    def take(self, text: bytes | memoryview) -> bool:
+        """Decode `text` if it is base64 from end to end, in the middle of a picture.
+
+        What is not, be it the end of the picture or no base64 at all, is left to `feed`: False is
+        returned then, and nothing has changed. Nearly all of a picture comes this way, and is
+        looked at once.
+        """
+        if self._head is not None or self._ended:
+            return False
+        begin = -len(self._rest) % 4
+        end = len(text) - (len(text) - begin) % 4
+        rest = bytes(text[end:])
+        if end <= begin or not _BASE64.fullmatch(rest):
+            return False
+        try:
+            whole = pybase64.b64decode(memoryview(text)[begin:end], validate=True)
+            group = self._rest + text[:begin]
+            seam = pybase64.b64decode(group, validate=True) if group else b""
+        except binascii.Error:
+            return False
+        if text[end - 1] == _PADDING or group[-1:] == b"=":
+            return False
+        self._rest = rest
+        if seam:
+            self._sink(seam)
+        self._sink(whole)
+        self.bytes_out += len(seam) + len(whole)
+        return True
 
     def finish(self) -> None:
         """Take the end of the text.
@@ -243,6 +273,11 @@ class ReplyScanner:
         return self._mode is _Mode.AFTER
 
     @property
+    def in_picture(self) -> bool:
+        """True while the next bytes are of a picture that is wanted."""
+        return self._mode is _Mode.PICTURE
+
+    @property
     def buffered(self) -> int:
         """Bytes kept between calls."""
         return len(self._skeleton) + len(self._held) + self._base64.buffered
@@ -256,6 +291,15 @@ class ReplyScanner:
         position = 0
         while position < len(chunk) and self._mode is not _Mode.AFTER:
             position = self._steps[self._mode](chunk, position)
+
+    def take(self, text: bytes | memoryview) -> bool:
+        """Scan the next bytes if they are a picture's base64 alone; else False, nothing happened.
+
+        Unlike `feed` it needs no copy of them.
+        """
+        if self._mode is not _Mode.PICTURE or self._held:
+            return False
+        return self._base64.take(text)
 
     def document(self) -> object:
         """Return the complete document; the picture's string is empty in it.
@@ -389,6 +433,8 @@ class ReplyScanner:
         return position + len(taken)
 
     def _picture(self, chunk: bytes, position: int) -> int:
+        if not position and self.take(chunk):
+            return len(chunk)
         end = chunk.find(b'"', position)
         piece = chunk[position:] if end < 0 else chunk[position:end]
         if self._held:
