@@ -118,12 +118,15 @@ def read_cached(descriptor: int, count: int, offset: int) -> bytearray | None:
     return data if whole else None
 
 
-def from_disk(path: Path, work: Callable[[int], T]) -> T:
+def from_disk(
+    path: Path, work: Callable[[int], T], *, first: Callable[[int], None] | None = None
+) -> T:
     """Do `work` with a descriptor whose reads give what the disk has, not what memory has kept.
 
     Direct reads (open(2), O_DIRECT) leave the page cache to those who need it next. Where a file
-    system has none, clean pages are dropped instead. `work` must read by `Window`; it may be called
-    twice, when direct reads turn out to be refused.
+    system has none, clean pages are dropped instead. `work` must read by `Window`. `first` comes
+    before anything is dropped or read: whoever has just written makes the bytes durable there. Both
+    may be called twice, when direct reads turn out to be refused.
 
     Raises:
         OSError: the file cannot be read.
@@ -131,18 +134,22 @@ def from_disk(path: Path, work: Callable[[int], T]) -> T:
     """
     if hasattr(os, "O_DIRECT"):
         with contextlib.suppress(_NotDirect):
-            return _with(path, os.O_DIRECT, work)
-    return _with(path, 0, work)
+            return _with(path, os.O_DIRECT, work, first)
+    return _with(path, 0, work, first)
 
 
 class _NotDirect(Exception):
     """The file system refuses direct reads."""
 
 
-def _with(path: Path, flag: int, work: Callable[[int], T]) -> T:
+def _with(
+    path: Path, flag: int, work: Callable[[int], T], first: Callable[[int], None] | None
+) -> T:
     descriptor = -1
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flag)
+        if first is not None:
+            first(descriptor)
         if not flag and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         return work(descriptor)
