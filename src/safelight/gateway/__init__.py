@@ -29,7 +29,7 @@ from safelight.gateway.forecast import Forecast
 from safelight.gateway.intake import Intake
 from safelight.gateway.key_limits import KeyLimits
 from safelight.gateway.orders import Caller, Event, Order, Outlook, Queued, Standing
-from safelight.gateway.parts import DATABASE_DAMAGED, Parts
+from safelight.gateway.parts import COMPANY_S, DATABASE_DAMAGED, Parts
 from safelight.gateway.processes import Processes
 from safelight.gateway.progress import Progress, Update
 from safelight.gateway.reading import Reading
@@ -371,9 +371,8 @@ class Gateway(Reading):
     async def _detach(self, order: Order, attachment: Attachment) -> None:
         def leave(tx: Transaction) -> None:
             # A failure that the caller was told to repeat stays, for its own retry to claim.
-            if attachment.final or (
-                attachment.done and not joining.to_be_repeated(jobs.jobs_of(tx, order.request_id))
-            ):
+            done = attachment.done and not joining.told_to_repeat(tx, order.request_id)
+            if attachment.final or done:
                 jobs.deliver_request(tx, order.request_id, retry_count=order.retry_count)
             else:
                 jobs.detach_request(tx, order.request_id, retry_count=order.retry_count)
@@ -381,7 +380,12 @@ class Gateway(Reading):
         try:
             # Again while the database is away for a moment: what is not noted as delivered may be
             # taken by the retry of an equal order.
-            await self._parts.write(leave, job_id=order.jobs[0].id, tries=NOTE_TRIES)
+            await self._parts.write(
+                leave,
+                job_id=order.jobs[0].id,
+                tries=NOTE_TRIES,
+                company_s=COMPANY_S if attachment.done else 0.0,
+            )
         except Unavailable:
             # The answer is out already; at worst a retry waits for the grace, or buys anew.
             log.exception("delivery not noted", extra={"request_id": order.request_id})

@@ -116,7 +116,9 @@ class DiskStore:
             # Written a moment ago, as a rule: a visit to a thread would cost more than the read.
             yield self._read_small(digest, start, length)
             return
-        descriptor = await self._run(partial(self._open, digest))
+        # What was kept a moment ago is found without the disk, too.
+        fresh = digest in self._unread
+        descriptor = self._open(digest) if fresh else await self._run(partial(self._open, digest))
         try:
             while length is None or length > 0:
                 count = chunk_bytes if length is None else min(chunk_bytes, length)
