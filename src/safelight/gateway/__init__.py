@@ -371,8 +371,8 @@ class Gateway(Reading):
     async def _detach(self, order: Order, attachment: Attachment) -> None:
         def leave(tx: Transaction) -> None:
             # A failure that the caller was told to repeat stays, for its own retry to claim.
-            done = attachment.done and not joining.told_to_repeat(tx, order.request_id)
-            if attachment.final or done:
+            told = attachment.done and not joining.told_to_repeat(tx, order.request_id)
+            if attachment.final or told:
                 jobs.deliver_request(tx, order.request_id, retry_count=order.retry_count)
             else:
                 jobs.detach_request(tx, order.request_id, retry_count=order.retry_count)
@@ -380,11 +380,9 @@ class Gateway(Reading):
         try:
             # Again while the database is away for a moment: what is not noted as delivered may be
             # taken by the retry of an equal order.
+            company_s = COMPANY_S if attachment.done else 0.0
             await self._parts.write(
-                leave,
-                job_id=order.jobs[0].id,
-                tries=NOTE_TRIES,
-                company_s=COMPANY_S if attachment.done else 0.0,
+                leave, job_id=order.jobs[0].id, tries=NOTE_TRIES, company_s=company_s
             )
         except Unavailable:
             # The answer is out already; at worst a retry waits for the grace, or buys anew.
