@@ -53,6 +53,7 @@ class OpenAIUpstream:
         self._api = ImagesApi(clock)
         self.batches: VendorBatches = OpenAIBatches(clock, self._api.transport, _target)
         """The vendor's Batch API."""
+        self._targets: dict[str, Target] = {}
 
     def check(self, account: Account) -> Account:
         """Return the account with its address; see `Upstream.check`.
@@ -94,8 +95,11 @@ class OpenAIUpstream:
         on_partial: PartialSink | None = None,
     ) -> Received:
         """Make one image with one call; see `Upstream.generate` and `ImagesApi.generate`."""
+        target = self._targets.get(account.name)
+        if target is None or target.account is not account:
+            target = self._targets[account.name] = _target(account)
         return await self._api.generate(
-            _target(account), call, spool=spool, deadline=deadline, on_partial=on_partial
+            target, call, spool=spool, deadline=deadline, on_partial=on_partial
         )
 
     async def close(self) -> None:
