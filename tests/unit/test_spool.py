@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import random
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from safelight.upstreams.spool import BLOCK_BYTES, Spool
 
-DATA = random.Random(1).randbytes(3 * BLOCK_BYTES + 12_345)
+DATA = random.Random(1).randbytes(9 * BLOCK_BYTES + 12_345)
 
 
 @pytest.mark.parametrize(
-    "piece", [777, 192_000, BLOCK_BYTES - 1, BLOCK_BYTES, 2 * BLOCK_BYTES + 1, len(DATA)]
+    "piece", [777, 192_000, BLOCK_BYTES - 1, BLOCK_BYTES, 5 * BLOCK_BYTES + 1, len(DATA)]
 )
 def test_the_file_has_what_was_written_in_pieces_of_any_length(piece: int, tmp_path: Path) -> None:
     with Spool(tmp_path / "a") as spool:
@@ -49,3 +50,17 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         keep()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_many_that_have_begun_keep_a_block_each_and_no_whole_piece(tmp_path: Path) -> None:
+    """Hundreds may wait for their place after their first piece."""
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    spools = [Spool(tmp_path / str(number)) for number in range(50)]
+    for spool in spools:
+        spool.write(DATA[: 4 * BLOCK_BYTES - 1])
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held - before < 50 * (BLOCK_BYTES + 16 * 1024)
+    for spool in spools:
+        spool.__exit__(None, None, None)

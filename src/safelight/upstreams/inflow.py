@@ -175,6 +175,7 @@ class Inflow(asyncio.BufferedProtocol):
             self._news.set_result(None)
 
     def _give_back(self) -> None:
+        self._take = None  # uvloop holds on to us until the next large reply of this connection
         self._hand_over(self._owner)
         self._content.feed_eof()  # it is whole: aiohttp may use the connection again
 

@@ -19,9 +19,10 @@ from typing import Final
 
 from safelight.types import Received, Usage
 
-BLOCK_BYTES: Final = 256 * 1024
+BLOCK_BYTES: Final = 64 * 1024
 """What is written at once begins and ends at a multiple of this: the page cache then takes large
-folios, which are cheaper to fill, to write back and to drop than single pages."""
+folios, which are cheaper to fill, to write back and to drop than single pages. Larger blocks gain
+little more, and hundreds of answers that wait for their place would each keep one in memory."""
 
 
 class Spool:
@@ -37,7 +38,7 @@ class Spool:
         self._hash = hashlib.sha256()
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._file = os.open(self._part, flags, 0o600)
-        self._waiting: list[bytes | memoryview] = []
+        self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._done = False
 
@@ -70,7 +71,7 @@ class Spool:
             data = self._waiting.pop(0)
             if len(data) > left:
                 view = memoryview(data)
-                self._waiting.insert(0, view[left:])
+                self._waiting.insert(0, bytes(view[left:]))  # the whole piece is let go of
                 whole.append(view[:left])
                 break
             whole.append(data)
