@@ -166,3 +166,12 @@ def line(tx: Transaction) -> Line:
         found.places[row["id"]] = before
         found.lengths[row["channel"]] = before + 1
     return found
+
+
+def count_failed(tx: Transaction, request_id: str) -> int:
+    """Return how many jobs of a request have ended without a picture, by a failure."""
+    row = tx.one(
+        "SELECT COUNT(*) AS jobs FROM job WHERE request_id = :request AND failure IS NOT NULL",
+        {"request": request_id},
+    )
+    return 0 if row is None else int(row["jobs"])

@@ -37,6 +37,9 @@ _JOB_COLUMNS = (
     "LEFT JOIN persisting p ON p.image_id = i.id "
 )
 
+_REQUESTS = msgspec.json.Decoder(ImageRequest)
+_SIZE_PLANS = msgspec.json.Decoder(SizePlan)
+
 _LEASED = f"lease_owner IS NOT NULL AND lease_owner <> '{LANE_OWNER}'"
 """Of jobs that a process runs: in the words of the index, which has no other job in it."""
 
@@ -457,8 +460,8 @@ def _job(row: Row) -> Job:
         n=row["n"],
         state=JobState(row["state"]),
         stage=None if row["stage"] is None else Stage(row["stage"]),
-        request=msgspec.json.decode(row["request"], type=ImageRequest),
-        size_plan=msgspec.json.decode(row["size_plan"], type=SizePlan),
+        request=_REQUESTS.decode(row["request"]),
+        size_plan=_SIZE_PLANS.decode(row["size_plan"]),
         price_micros=row["price_micros"],
         reserve_id=row["reserve_id"],
         epoch=row["epoch"],

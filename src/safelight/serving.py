@@ -20,7 +20,15 @@ from typing import Any
 import msgspec
 import uvicorn
 
-from safelight import admin_keys, allocator, customers, listening, redaction, telemetry
+from safelight import (
+    admin_keys,
+    allocator,
+    collector,
+    customers,
+    listening,
+    redaction,
+    telemetry,
+)
 from safelight.api.health import make_health
 from safelight.api.scrapes import make_scrape_asgi
 from safelight.api.server import BACKLOG, uvicorn_config
@@ -106,6 +114,7 @@ async def _serve(
         except BaseException:
             await app.stop(0)
             raise
+    collector.settle()
 
     def listening(port: int) -> None:
         info = _server_info(config, port, first_key=first_key, recovered=recovered)
@@ -170,6 +179,7 @@ async def _work(
         except BaseException:
             await app.stop(0)
             raise
+    collector.settle()
 
     def listening(port: int) -> None:
         info = _server_info(config, port, first_key=None, recovered=recovered)

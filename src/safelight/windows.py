@@ -26,6 +26,11 @@ ALIGN: Final = 4096
 """Direct reads need offset, length and memory in multiples of the device's block, 4096 at most."""
 
 
+_SPARE: Final[list[memoryview]] = []
+_SPARE_MAX: Final = 2
+"""Windows' memory that is kept for the next file: fresh pages cost more to get than to fill."""
+
+
 class Window:
     """The part of an open file that is in memory now.
 
@@ -38,8 +43,14 @@ class Window:
         self.size = os.fstat(descriptor).st_size
         self._descriptor = descriptor
         blocks = -(-max(1, min(most, self.size)) // ALIGN)
-        self._memory = memoryview(mmap.mmap(-1, blocks * ALIGN, flags=_PRIVATE))  # begins at a page
+        self._whole = _spare() if most <= WINDOW_BYTES else _pages(blocks * ALIGN)
+        self._memory = self._whole[: blocks * ALIGN]
         self._begin = self._end = 0
+
+    def __del__(self) -> None:
+        """Keep the memory for the next one."""
+        if len(_SPARE) < _SPARE_MAX and len(self._whole) == WINDOW_BYTES:
+            _SPARE.append(self._whole)
 
     def at(self, offset: int) -> memoryview:
         """Return the bytes from `offset` on that are in memory: one at least, none at the end.
@@ -65,6 +76,18 @@ class Window:
         while part := self.at(offset):
             yield part
             offset += len(part)
+
+
+def _spare() -> memoryview:
+    try:
+        return _SPARE.pop()
+    except IndexError:
+        return _pages(WINDOW_BYTES)
+
+
+def _pages(count: int) -> memoryview:
+    """Return fresh memory of `count` bytes that begins at a page."""
+    return memoryview(mmap.mmap(-1, count, flags=_PRIVATE))
 
 
 def digest_of(descriptor: int) -> str:
@@ -95,12 +118,15 @@ def read_cached(descriptor: int, count: int, offset: int) -> bytearray | None:
     return data if whole else None
 
 
-def from_disk(path: Path, work: Callable[[int], T]) -> T:
+def from_disk(
+    path: Path, work: Callable[[int], T], *, first: Callable[[int], None] | None = None
+) -> T:
     """Do `work` with a descriptor whose reads give what the disk has, not what memory has kept.
 
     Direct reads (open(2), O_DIRECT) leave the page cache to those who need it next. Where a file
-    system has none, clean pages are dropped instead. `work` must read by `Window`; it may be called
-    twice, when direct reads turn out to be refused.
+    system has none, clean pages are dropped instead. `work` must read by `Window`. `first` comes
+    before anything is dropped or read: whoever has just written makes the bytes durable there. Both
+    may be called twice, when direct reads turn out to be refused.
 
     Raises:
         OSError: the file cannot be read.
@@ -108,18 +134,22 @@ def from_disk(path: Path, work: Callable[[int], T]) -> T:
     """
     if hasattr(os, "O_DIRECT"):
         with contextlib.suppress(_NotDirect):
-            return _with(path, os.O_DIRECT, work)
-    return _with(path, 0, work)
+            return _with(path, os.O_DIRECT, work, first)
+    return _with(path, 0, work, first)
 
 
 class _NotDirect(Exception):
     """The file system refuses direct reads."""
 
 
-def _with(path: Path, flag: int, work: Callable[[int], T]) -> T:
+def _with(
+    path: Path, flag: int, work: Callable[[int], T], first: Callable[[int], None] | None
+) -> T:
     descriptor = -1
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flag)
+        if first is not None:
+            first(descriptor)
         if not flag and hasattr(os, "posix_fadvise"):
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         return work(descriptor)

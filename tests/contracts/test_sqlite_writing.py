@@ -154,3 +154,39 @@ async def test_a_reader_that_stays_does_not_let_the_log_grow_for_good(
     for number in range(200):
         await db.write(insert(f"after{number}"))
     assert log.stat().st_size < LOG_BOUND
+
+
+async def test_a_work_in_no_hurry_goes_along_with_the_next_commit(db: SqliteDatabase) -> None:
+    before = db.commits
+    patient = asyncio.create_task(db.write(insert("patient"), company_s=60))
+    await asyncio.sleep(0)
+    await db.write(insert("hurried"))
+    await patient
+    assert db.commits - before == 1
+
+
+async def test_a_work_in_no_hurry_waits_no_longer_than_it_said(db: SqliteDatabase) -> None:
+    await db.write(insert("alone"), company_s=0.01)
+    assert await db.read(count) == 1
+
+
+async def test_closing_takes_a_work_along_that_waits_for_company(tmp_path: Path) -> None:
+    database = SqliteDatabase(tmp_path / "t.db", SystemClock())
+    patient = asyncio.create_task(database.write(insert("patient"), company_s=60))
+    await asyncio.sleep(0)
+    await database.close()
+    assert await patient == 1
+
+
+async def test_a_failing_work_leaves_nothing_alone_or_in_company(db: SqliteDatabase) -> None:
+    def fail(tx: Transaction) -> None:
+        insert("never")(tx)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await db.write(fail)
+    good, bad = await asyncio.gather(
+        db.write(insert("kept")), db.write(fail), return_exceptions=True
+    )
+    assert (good, type(bad)) == (1, LookupError)
+    assert await db.read(count) == 1

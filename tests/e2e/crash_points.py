@@ -30,7 +30,7 @@ from safelight.bench.faults.server import FaultUpstream, Seen
 from stub_gateway import Asked, StubGateway, json_answer, stub_gateway
 
 PRICE = 30_000
-PADDING = 200_000
+PADDING = 800_000
 """Extra bytes of each picture: more than the buffers between upstream, disk and caller."""
 SLOW_S, STALL_S = 0.3, 5.0
 TOLD_S = 60.0

@@ -146,7 +146,7 @@ class CrashingDatabase:
         self._inner = inner
         self._fuse = fuse
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, company_s: float = 0.0) -> T:
         kinds: set[_Kind] = set()
 
         def watched(tx: Transaction) -> T:
@@ -156,7 +156,7 @@ class CrashingDatabase:
                 self._fuse.reached(kind.before_commit)
             return result
 
-        result = await self._inner.write(watched)
+        result = await self._inner.write(watched, company_s=company_s)
         if _SETTLE in kinds:
             kinds.discard(_RECEIVE)  # journalled with it: nothing came between
         for kind in kinds:

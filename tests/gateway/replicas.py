@@ -31,9 +31,9 @@ class Cable:
         self.out = False
         self.refused = asyncio.Event()
 
-    async def write(self, work: object) -> object:
+    async def write(self, work: object, *, company_s: float = 0.0) -> object:
         self._ask()
-        return await self.db.write(work)  # type: ignore[arg-type]
+        return await self.db.write(work, company_s=company_s)  # type: ignore[arg-type]
 
     async def read(self, work: object) -> object:
         self._ask()

@@ -42,11 +42,11 @@ class DyingDatabase:
         self.left = writes
         self.committed = committed
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, company_s: float = 0.0) -> T:
         self.left -= 1
         if self.left == 0 and not self.committed:
             raise Killed
-        found = await self.inner.write(work)
+        found = await self.inner.write(work, company_s=company_s)
         if self.left == 0:
             raise Killed
         return found

@@ -118,9 +118,11 @@ class SimulatedDatabase:
         self._closed = False
         self.commits = 0
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, company_s: float = 0.0) -> T:
         if self._closed or self._over():
             raise ShuttingDown
+        if company_s:
+            await asyncio.sleep(company_s)
         await self._wait_until_there()
         if self._weather.strikes("busy"):
             await asyncio.sleep(PATIENCE_S)

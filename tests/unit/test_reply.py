@@ -313,3 +313,65 @@ def test_in_frame_tells_working_from_sending() -> None:
 
 def _nowhere() -> Callable[[bytes], object]:
     return lambda _data: None
+
+
+def taken(body: bytes, cuts: list[int]) -> object:
+    """Return the same as `outcome` where pictures are taken without a copy, as from a socket."""
+    out = bytearray()
+    scanner = ReplyScanner(out.extend)
+    try:
+        for start, end in pairwise([0, *sorted(cuts), len(body)]):
+            piece = body[start:end]
+            if not (scanner.in_picture and scanner.take(memoryview(bytearray(piece)))):
+                scanner.feed(piece)
+        document = scanner.document() if scanner.complete else None
+    except ReplyError as error:
+        return error.fault
+    return (
+        bytes(out) if scanner.complete else None,
+        document,
+        scanner.complete,
+        scanner.picture_bytes,
+        scanner.images,
+        scanner.url,
+    )
+
+
+@given(
+    st.sampled_from(
+        [
+            body(),
+            body(f"data:image/png;base64,{TEXT}"),
+            body(TEXT).replace(b"/", b"\\/"),
+            body(TEXT[:400] + "=" + TEXT[401:]),
+            body(TEXT[:-1] + "!"),
+            body(TEXT[:-2]),
+            json.dumps({"data": [{"b64_json": TEXT}, {"b64_json": TEXT}]}).encode(),
+        ]
+    ),
+    st.lists(st.integers(0, len(TEXT)), max_size=12),
+)
+def test_a_picture_that_is_taken_is_the_one_that_is_fed(reply: bytes, cuts: list[int]) -> None:
+    assert taken(reply, cuts) == outcome(reply, cuts)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b'{"created":1,"data":[{"b64_json":"',
+        b' {"created": 1, "background": "opaque", "n": null, "data": [ {"b64_json": "',
+        b'{"url":"x","data":[{"b64_json":"',
+        b'{"data":1,"data":[{"b64_json":"',
+        b'{"b64_json":"AAAA","data":[{"b64_json":"',
+        b'{"a":"\\"","data":[{"b64_json":"',
+        b'{"a":[1],"data":[{"b64_json":"',
+        b'{"data":[{"revised_prompt":"x","b64_json":"',
+        b'{"data":[[{"b64_json":"',
+        b'{"a":01,"data":[{"b64_json":"',
+    ],
+)
+@pytest.mark.parametrize("tail", [b'"}]}', b'"},{"b64_json":"AAAA"}]}', b'","url":"y"}]}', b'"}'])
+def test_a_usual_beginning_is_taken_for_what_the_walk_finds(head: bytes, tail: bytes) -> None:
+    reply = head + TEXT.encode() + tail
+    step_by_step = list(range(1, len(head)))
+    assert outcome(reply, []) == outcome(reply, step_by_step)

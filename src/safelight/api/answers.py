@@ -12,12 +12,15 @@ from collections.abc import Sequence
 import msgspec
 
 from safelight.api.exchange import Exchange, settled
-from safelight.api.pictures import Segment, total_length, write_segments
+from safelight.api.pictures import Segment, pieces_of, total_length, write_segments
 from safelight.api.problems import Headers, Problem, error_body, limit_headers
 from safelight.api.timing import Timing
 from safelight.errors import DeadlineExceeded, InvalidRequest, Unavailable
 from safelight.gateway.orders import Order
 from safelight.types import ImageRecord, Job, Usage
+
+SMALL_BYTES = 64 * 1024
+"""So short an answer is written in one piece: each piece is a system call and a packet."""
 
 PADDED_HEADERS: Headers = [
     (b"content-type", b"application/json"),
@@ -98,13 +101,16 @@ async def write_json(exchange: Exchange, segments: list[Segment], headers: Heade
         StorageError: a picture cannot be read; the answer is then cut short.
         Unavailable: too many answers are being written, and this one has not begun.
     """
-    length = total_length(segments)
+    length, storage = total_length(segments), exchange.services.storage
     async with exchange.services.sending.place(length, begun=exchange.started) as chunk_bytes:
         if not exchange.started:
             size = str(length).encode()
             entity = [(b"content-type", b"application/json"), (b"content-length", size)]
             await exchange.start(200, entity + headers)
-        await write_segments(exchange, segments, chunk_bytes)
+        if length <= SMALL_BYTES:
+            await exchange.write(b"".join([piece async for piece in pieces_of(storage, segments)]))
+        else:
+            await write_segments(exchange, segments, chunk_bytes)
         await exchange.finish()
 
 

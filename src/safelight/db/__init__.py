@@ -96,13 +96,18 @@ class Unmetered:
 class Database(Protocol):
     """Durable tables."""
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, company_s: float = 0.0) -> T:
         """Run `work` in one durable transaction; when this returns it has survived a crash.
 
         It takes effect once, also where the answer to a commit is lost; but it may be called
         several times before (Postgres asks to repeat what met another transaction), so it changes
         nothing but the database. An exception of `work` rolls back its changes alone and is raised
         here.
+
+        Args:
+            work: to be run.
+            company_s: how long it may be put off for the sake of a commit that it can share,
+                seconds; for what nobody waits for.
 
         Raises:
             Unavailable: the database is busy, full or closed; nothing was written.

@@ -106,8 +106,13 @@ class PostgresDatabase:
             self._read,
         )
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """Run `work` in one durable transaction of its own."""
+    async def write(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        company_s: float = 0.0,  # noqa: ARG002  (nobody shares a commit here)
+    ) -> T:
+        """Run `work` in one durable transaction of its own, at once."""
         if self._closed:
             raise ShuttingDown
         try:

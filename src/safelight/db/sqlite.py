@@ -112,12 +112,12 @@ class SqliteDatabase:
         """How many transactions this process has committed."""
         return self._writer.commits
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, company_s: float = 0.0) -> T:
         """Run `work` in one durable transaction, shared with whoever else writes now."""
         if self._closed:
             raise ShuttingDown
         try:
-            result: T = await self._writer.submit(work)
+            result: T = await self._writer.submit(work, company_s=company_s)
         except Unavailable:
             self._meter.refused()
             raise

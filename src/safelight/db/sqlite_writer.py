@@ -100,6 +100,8 @@ class Writer:
         self._meter = meter or Unmetered()
         self._gathered: list[_Submitted] = []
         self._gathering: asyncio.AbstractEventLoop | None = None
+        self._hurried = False
+        """Whether what was gathered goes over at the end of this turn of the loop."""
         self._queue: queue.SimpleQueue[list[_Submitted] | None] = queue.SimpleQueue()
         self._waiting: deque[_Submitted] = deque()
         self._open = True
@@ -113,20 +115,33 @@ class Writer:
 
     # --- in the event loop -----------------------------------------------------------------------
 
-    def submit(self, work: Callable[[Transaction], Any]) -> asyncio.Future[Any]:
+    def submit(
+        self, work: Callable[[Transaction], Any], *, company_s: float = 0.0
+    ) -> asyncio.Future[Any]:
         """Return the future of a work's result, which is durable when the future is done.
 
         A caller that is cancelled before its turn withdraws the work; afterwards it runs whole.
+
+        Args:
+            work: to be run.
+            company_s: how long it may wait for others whose commit it can share, seconds.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         if self._gathering is not loop:
             # All that is submitted in this turn of the loop goes over together: waiters whom one
             # commit woke would else meet a writer that has begun with the first of them.
-            self._gathered = []
+            self._hand_over()
             self._gathering = loop
+            self._hurried = False
+        self._gathered.append(
+            _Submitted(work, future, loop, time.monotonic() + company_s + self._patience_s)
+        )
+        if not company_s and not self._hurried:
+            self._hurried = True
             loop.call_soon(self._hand_over)
-        self._gathered.append(_Submitted(work, future, loop, time.monotonic() + self._patience_s))
+        elif company_s and len(self._gathered) == 1:
+            loop.call_later(company_s, self._hand_over)
         return future
 
     def _hand_over(self) -> None:
@@ -187,7 +202,14 @@ class Writer:
                 return
             began = time.perf_counter()
             transaction = SqliteTransaction(self._connection, self._clock.now_ms(), self._trouble)
-            ends.extend((one.future, *self._run_one(transaction, one.work)) for one in batch)
+            if len(batch) == 1:
+                alone = self._run_alone(transaction, batch[0])
+                if alone[2] is not None:
+                    _deliver(batch, [alone])
+                    return
+                ends.append(alone)
+            else:
+                ends.extend((one.future, *self._run_one(transaction, one.work)) for one in batch)
             self._trouble.refuse_if_damaged()  # one of the works, or a reader, may have met it
             self._connection.execute("COMMIT")
             self._meter.committed(time.perf_counter() - began, len(batch))
@@ -245,6 +267,16 @@ class Writer:
             return None, error
         connection.execute("RELEASE work")
         return result, None
+
+    def _run_alone(self, transaction: SqliteTransaction, one: _Submitted) -> _End:
+        """Run a work that shares its transaction with nobody, and so needs no savepoint."""
+        try:
+            return one.future, one.work(transaction), None
+        except Exception as error:  # handed to the caller that submitted the work
+            if not self._connection.in_transaction:
+                raise _Undone from error
+            self._connection.execute("ROLLBACK")
+            return one.future, None, error
 
     def _refusal(self, error: Exception) -> Exception:
         """Return what one caller is told; each gets an exception of its own."""

@@ -15,7 +15,7 @@ from safelight.db import Transaction
 from safelight.errors import Unavailable
 from safelight.gateway import joining
 from safelight.gateway.orders import Order
-from safelight.gateway.parts import Parts
+from safelight.gateway.parts import COMPANY_S, Parts
 
 log = logging.getLogger("safelight.gateway")
 
@@ -62,9 +62,8 @@ class Attachment:
 
         def leave(tx: Transaction) -> None:
             # A failure that the caller was told to repeat stays, for its own retry to claim.
-            if self.final or (
-                self.done and not joining.to_be_repeated(jobs.jobs_of(tx, order.request_id))
-            ):
+            conclusive = self.done and not joining.told_to_repeat(tx, order.request_id)
+            if self.final or conclusive:
                 jobs.deliver_request(tx, order.request_id, retry_count=order.retry_count)
             else:
                 jobs.detach_request(tx, order.request_id, retry_count=order.retry_count)
@@ -72,7 +71,10 @@ class Attachment:
         try:
             # Again while the database is away for a moment: what is not noted as delivered may be
             # taken by the retry of an equal order.
-            await self._parts.write(leave, job_id=order.jobs[0].id, tries=NOTE_TRIES)
+            company_s = COMPANY_S if self.done else 0.0
+            await self._parts.write(
+                leave, job_id=order.jobs[0].id, tries=NOTE_TRIES, company_s=company_s
+            )
         except Unavailable:
             # The answer is out already; at worst a retry waits for the grace, or buys anew.
             log.exception("delivery not noted", extra={"request_id": order.request_id})

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from safelight import jobs
+from safelight import job_lists, jobs
 from safelight.db import Transaction
 from safelight.errors import IdempotencyKeyReused
 from safelight.gateway.failures import is_retryable
@@ -183,6 +183,13 @@ def may_be_ordered_again(members: tuple[Job, ...]) -> bool:
     return all(job.state is JobState.FAILED for job in members) and any(
         job.failure is not None and is_retryable(job.failure) for job in members
     )
+
+
+def told_to_repeat(tx: Transaction, request_id: str) -> bool:
+    """Whether the answer of an order told its caller to send it again."""
+    # Nearly always nothing has failed, and no job need be read for that.
+    failed = job_lists.count_failed(tx, request_id)
+    return failed > 0 and to_be_repeated(jobs.jobs_of(tx, request_id))
 
 
 def to_be_repeated(members: tuple[Job, ...]) -> bool:

@@ -33,6 +33,9 @@ log = logging.getLogger("safelight.gateway")
 WRITE_TRIES = 20
 UNTIL_CANCELLED = math.inf
 """The end of a job is written however long the database refuses: a hold depends on it."""
+COMPANY_S = 0.02
+"""How long the note that an answer was delivered waits for another commit to go along with. Nobody
+waits for it; a process that dies meanwhile leaves the order as if its caller had hung up."""
 DATABASE_DAMAGED = "database_damaged"
 """What a database says that takes nothing until it is restored."""
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.5, 8.0
@@ -94,9 +97,14 @@ class Parts:
                 await asyncio.sleep(min(PAUSE_FIRST_S * 2 ** min(made - 1, 5), PAUSE_MAX_S))
 
     async def write(
-        self, work: Callable[[Transaction], T], *, job_id: str, tries: float = WRITE_TRIES
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        job_id: str,
+        tries: float = WRITE_TRIES,
+        company_s: float = 0.0,
     ) -> T:
-        """Write even if the database is busy or its disk full for a while.
+        """Write even if the database is busy or its disk full for a while; see `Database.write`.
 
         Raises:
             Unavailable: it refused `tries` times, is damaged, or is closed.
@@ -104,7 +112,7 @@ class Parts:
         made = 0
         while True:
             try:
-                return await self.db.write(work)
+                return await self.db.write(work, company_s=company_s)
             except ShuttingDown:
                 raise
             except Unavailable as error:

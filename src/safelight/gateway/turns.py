@@ -150,6 +150,12 @@ class Turns:
         line = self._classes[ticket.job_class]
         if not first:
             self._refuse_beyond_bounds(line, ticket)
+        if not self.waiting and start_by > self._clock.monotonic():
+            # Nobody is before it: what is free is its own, and no wait needs to be foreseen.
+            decision = self._pool.acquire(need, tried=tried)
+            if isinstance(decision, Lease):
+                self._count_turn(line)
+                return decision
         self._refuse_what_cannot_be_in_time(need, ticket, first=first, start_by=start_by)
         turn: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         waiter = _Waiter(need, ticket, tried, start_by, turn)
@@ -238,11 +244,15 @@ class Turns:
     def _serve(self, line: _Class, waiter: _Waiter, lease: Lease) -> None:
         line.remove(waiter)
         line.rotate(waiter.ticket.customer_id)
+        self._count_turn(line)
+        waiter.turn.set_result(lease)
+
+    def _count_turn(self, line: _Class) -> None:
+        """Count that a class has had a turn, against what the others are owed."""
         for lower in list(self._classes.values())[1:]:
             if lower.waiting or lower is line:
                 lower.credit = min(CREDIT_MAX, lower.credit + self._policy.floor_share)
         line.credit = max(0.0, line.credit - 1)
-        waiter.turn.set_result(lease)
 
     def _come_back_in(self, seconds: float) -> None:
         if self._timer is not None:

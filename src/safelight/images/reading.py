@@ -5,10 +5,10 @@ Owns `Probe` and the reader that the format modules share; knows no format.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 
 import msgspec
+from isal import isal_zlib
 
 from safelight.errors import InvalidImage
 from safelight.types import ImageFormat
@@ -77,7 +77,7 @@ class Reader:
         self._need(count)
         value = start
         for part in self._parts(count):
-            value = zlib.crc32(part, value)
+            value = isal_zlib.crc32(part, value)
         return value
 
     def _parts(self, count: int) -> Iterator[memoryview]:

@@ -116,7 +116,9 @@ class DiskStore:
             # Written a moment ago, as a rule: a visit to a thread would cost more than the read.
             yield self._read_small(digest, start, length)
             return
-        descriptor = await self._run(partial(self._open, digest))
+        # What was kept a moment ago is found without the disk, too.
+        fresh = digest in self._unread
+        descriptor = self._open(digest) if fresh else await self._run(partial(self._open, digest))
         try:
             while length is None or length > 0:
                 count = chunk_bytes if length is None else min(chunk_bytes, length)
@@ -232,7 +234,7 @@ class DiskStore:
     def _path(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):
             raise StorageError(f"{digest!r} is no digest of 64 lower-case hex digits.")
-        return self._root / digest[:2] / digest[2:4] / digest
+        return Path(f"{self._root}/{digest[:2]}/{digest[2:4]}/{digest}")
 
     def _put(self, source: Path, digest: str, given: bool, proof: Proof | None) -> None:
         path = self._path(digest)
@@ -241,17 +243,27 @@ class DiskStore:
                 self._read_back(source, digest, proof)
             elif proof is not None:
                 from_disk(source, proof)
-            if not (path.is_file() and from_disk(path, digest_of) == digest):
+            # Nearly always the name is free; whatever has it is looked at before it is believed.
+            named = given and self._named(source, path)
+            if not named and not (path.is_file() and from_disk(path, digest_of) == digest):
                 self._make_folders(path)
                 self._place(source, path, digest, given=given)
             self._make_name_durable(path)
 
+    def _named(self, source: Path, path: Path) -> bool:
+        """Give a file its name as a blob; False if the name is taken, or there are no links."""
+        try:
+            return _linked(source, path)
+        except FileExistsError:
+            return False
+        except FileNotFoundError:
+            self._make_folders(path)
+        with contextlib.suppress(FileExistsError):
+            return _linked(source, path)
+        return False
+
     def _place(self, source: Path, path: Path, digest: str, *, given: bool) -> None:
         """Put a file under its name, whatever has it now."""
-        if given:
-            with contextlib.suppress(FileExistsError):
-                if _linked(source, path):
-                    return
         part = self._temporary / f"{digest[:16]}.{secrets.token_hex(8)}"
         try:
             if not (given and _linked(source, part)):
@@ -267,19 +279,18 @@ class DiskStore:
         Raises:
             StorageError: they have another digest.
         """
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            # A link shares these bytes with the source's name: no more writing, by anybody.
-            os.fchmod(descriptor, 0o400)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        with self._reading_back:
-            if proof is not None and from_disk(path, proof):
-                return
-            found = from_disk(path, digest_of)
+        read = partial(self._read, digest_of if proof is None else proof)
+        found = from_disk(path, read, first=_made_durable)
+        if found is False:
+            found = from_disk(path, partial(self._read, digest_of))
+        if found is True:
+            return
         if found != digest:
             raise StorageError(f"The bytes read back as {found}, not as {digest}.")
+
+    def _read(self, work: Callable[[int], T], descriptor: int) -> T:
+        with self._reading_back:
+            return work(descriptor)
 
     def _make_name_durable(self, path: Path) -> None:
         """Fsync the folders of a new name; those above it once in the life of this process.
@@ -426,6 +437,13 @@ def _linked(source: Path, target: Path) -> bool:
             return False
         raise
     return True
+
+
+def _made_durable(descriptor: int) -> None:
+    """Write an open file to the disk, for good."""
+    # A link shares these bytes with the source's name: no more writing, by anybody.
+    os.fchmod(descriptor, 0o400)
+    os.fsync(descriptor)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -10,6 +10,9 @@ not a promise.
 from __future__ import annotations
 
 import asyncio
+import math
+
+from safelight.upstreams.inflow import BUFFER_BYTES
 
 SMALL_BYTES = 64 * 1024
 """Shorter answers never wait."""
@@ -26,6 +29,14 @@ class Lane:
     def __init__(self, places: int = PLACES, *, patience_s: float = PATIENCE_S) -> None:
         self._places = asyncio.Semaphore(places)  # it wakes those who wait in their order
         self._patience_s = patience_s
+        self._buffer: memoryview | None = None
+
+    @property
+    def buffer(self) -> memoryview:
+        """What all answers of this lane are read to, one piece after another (`inflow`)."""
+        if self._buffer is None:
+            self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        return self._buffer
 
     def flow(self, transport: asyncio.Transport | None, length: int | None) -> Flow:
         """Return the flow of one answer, which has no place yet.
@@ -75,6 +86,19 @@ class Flow:
         assert self._transport is not None
         self._placed = await self._lane.enter(self._transport)
         self._free = not self._placed
+
+    @property
+    def flows(self) -> bool:
+        """Whether more of this answer may be read without waiting."""
+        return self._free or self._placed
+
+    def still_at(self, at: float) -> float:
+        """Return when an answer of which something came then shall give its place away.
+
+        Args:
+            at: when bytes came last, by the event loop's time in seconds.
+        """
+        return at + STILL_S if self._placed else math.inf
 
     def begin(self) -> None:
         """Say that bytes are waited for."""

@@ -21,6 +21,8 @@ from safelight.clock import Clock
 from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Account
 from safelight.upstreams.flow import Lane
+from safelight.upstreams.inflow import SHORT_BYTES, Inflow, Take, possible
+from safelight.upstreams.pace import RateFloor
 from safelight.upstreams.scrub import request_id
 from safelight.waiting import Alarms, TimeLimit
 
@@ -31,8 +33,6 @@ BODY_MAX: Final = 64 * 1024 * 1024
 """Bytes of one document, on the wire and unpacked: an answer, or one event of a stream."""
 EVENTS_MAX: Final = 8
 """A stream may hold so many times as much: partial images come before the picture."""
-RATE_FLOOR_BYTES_PER_S: Final = 16_000
-RATE_WINDOW_S: Final = 30.0
 _PIECE: Final = 64 * 1024
 _DRAIN_S: Final = 0.2
 # What one reply may hold in memory. aiohttp's 64 KB pauses and resumes the socket all the time.
@@ -71,30 +71,6 @@ class Timers:
         return max(0.0, until - self.clock.monotonic())
 
 
-class RateFloor:
-    """Notices a body that trickles: fewer than 16 kB/s over 30 s (failure catalogue, U4)."""
-
-    def __init__(self) -> None:
-        self._since: float | None = None
-        self._bytes = 0
-
-    def pause(self) -> None:
-        """Forget what was measured: the upstream is working, not sending."""
-        self._since = None
-
-    def too_slow(self, now: float, received: int) -> bool:
-        """Count `received` bytes at `now` (seconds); return whether a full window was too slow."""
-        if self._since is None:
-            self._since, self._bytes = now, 0
-        self._bytes += received
-        elapsed = now - self._since
-        if elapsed < RATE_WINDOW_S:
-            return False
-        slow = self._bytes < RATE_FLOOR_BYTES_PER_S * elapsed
-        self._since, self._bytes = now, 0
-        return slow
-
-
 class _Unpacker(Protocol):
     """What zlib's decompression objects offer."""
 
@@ -125,7 +101,9 @@ class Answer:
         self._response = response
         self._chunked = response.content_length is None
         connection = response.connection
+        self._lane = lane
         self._flow = lane.flow(connection and connection.transport, response.content_length)
+        self._inflow: Inflow | None = None
         self._rate = RateFloor()
         self._wire_bytes = 0
         self._body_bytes = 0
@@ -163,6 +141,56 @@ class Answer:
                 return piece
         return b""
 
+    async def pour(self, take: Take) -> None:
+        """Give `take` what comes of a document that has begun, until it refuses a piece.
+
+        That piece, and whatever follows, is left to `read`. Nothing happens where the body is
+        packed, cut into HTTP's own chunks, or nearly over: then `read` is the only way.
+
+        Raises:
+            UpstreamError: silence, a trickle, or a cut.
+            Exception: whatever `take` raises.
+        """
+        left = (self._response.content_length or 0) - self._wire_bytes
+        if self._unpacker is not None or self._inflow is not None or left <= SHORT_BYTES:
+            return
+        await self._flow.ahead()
+        unread = self._response.content.total_bytes - self._wire_bytes
+        if unread or not possible(self._response, left):
+            return
+        inflow = Inflow(self._response, left, self._lane.buffer, take, self._came)
+        self._inflow = inflow
+        try:
+            await self._until_over(inflow)
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise truncated() from error
+        finally:
+            self._wire_bytes += inflow.taken
+            self._body_bytes += inflow.taken
+
+    async def _until_over(self, inflow: Inflow) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.timers.left(self.timers.deadline)
+        while not inflow.over:
+            if inflow.paused:
+                await self._flow.ahead()
+                inflow.go_on()
+            silent_at = min(deadline, inflow.at + self.timers.idle_s)
+            try:
+                async with asyncio.timeout_at(min(silent_at, self._flow.still_at(inflow.at))):
+                    await inflow.news()
+            except TimeoutError:
+                if loop.time() >= min(deadline, inflow.at + self.timers.idle_s):
+                    raise stalled() from None
+                if loop.time() >= self._flow.still_at(inflow.at):
+                    self._flow.leave()
+
+    def _came(self, count: int) -> bool:
+        """Watch the pace of what comes; return whether more of it may."""
+        if self._rate.too_slow(self.timers.clock.monotonic(), count):
+            raise stalled()
+        return self._flow.flows
+
     def next_event(self, within_s: float | None) -> None:
         """Say that an event has ended: the next one may be as large, and comes within `within_s`.
 
@@ -179,7 +207,7 @@ class Answer:
         """Read what little follows a complete document, so that the connection can be reused."""
         with suppress(TimeoutError, aiohttp.ClientError, OSError):
             async with asyncio.timeout(_DRAIN_S):
-                while await self._response.content.readany():
+                while await self._next_bytes():
                     pass
 
     def end(self, *, whole: bool) -> None:
@@ -222,6 +250,8 @@ class Answer:
         aiohttp joins what has come, which copies a picture once more, but for a read by chunks. In
         HTTP's own chunks ("transfer-encoding") that would be many small ones.
         """
+        if self._inflow is not None:
+            return await self._inflow.read()
         if self._chunked:
             return await self._response.content.readany()
         data, _ = await self._response.content.readchunk()

@@ -166,6 +166,8 @@ async def read_document(answer: Answer, scanner: ReplyScanner, file: Spool) -> o
     """
     try:
         while not scanner.complete:
+            if scanner.in_picture:
+                await answer.pour(scanner.take)
             piece = await answer.read(flowing=scanner.started)
             if not piece:
                 raise truncated()
@@ -197,8 +199,9 @@ class Slot:
     def keep_as_partial(self, index: int) -> Path:
         """Move this event's picture to `<spool>.partial<index>`."""
         path = self._spool.with_name(f"{self._spool.name}.partial{index}")
+        self.file().flush()
         self._spool.with_name(self._spool.name + ".part").rename(path)
-        self.clear()  # closing writes what is still buffered, into the renamed file
+        self.clear()
         return path
 
     def clear(self) -> None:

@@ -1,6 +1,6 @@
 """A picture inside JSON, read as a stream: base64 goes out as bytes while it arrives.
 
-Owns the incremental scanner of one reply and the base64 decoding. Where pictures are is said by
+Owns the incremental scanner of one reply. Where pictures are is said by
 the adapter, as paths (`Places`); those of the Images API are here. Keeps everything that is no
 picture, up to 1 MB, for a full parse at the end. Does no I/O, knows no HTTP and judges no answer.
 
@@ -11,22 +11,34 @@ is parsed by msgspec when the document is complete, which is also where its gram
 
 from __future__ import annotations
 
-import binascii
 import re
-from collections.abc import Callable, Mapping
-from enum import Enum, IntEnum, StrEnum, auto
+from collections.abc import Mapping
+from enum import Enum, IntEnum, auto
 from typing import Final
 
 import msgspec
-import pybase64
 
-Sink = Callable[[bytes], object]
-"""Takes the picture's decoded bytes, in order."""
+from safelight.upstreams.base64_text import Base64Stream, ReplyError, ReplyFault, Sink
 
 SKELETON_MAX: Final = 1024 * 1024
 """Bytes of JSON that are kept beside the picture."""
 URL_MAX: Final = 8192
 """Characters of a picture's address."""
+
+
+__all__ = [
+    "IMAGES_PLACES",
+    "SKELETON_MAX",
+    "URL_MAX",
+    "Base64Stream",
+    "Place",
+    "Places",
+    "ReplyError",
+    "ReplyFault",
+    "ReplyScanner",
+    "Role",
+    "Sink",
+]
 
 
 class Role(Enum):
@@ -55,113 +67,19 @@ IMAGES_PLACES: Final[Places] = {
 _TAIL_MAX: Final = 64 * 1024
 """Bytes behind a picture that are parsed at once."""
 _DEPTH_MAX: Final = 64
-_PADDING: Final = ord("=")
-_DATA_PREFIX_MAX: Final = 128
+
+_USUAL_HEAD = re.compile(
+    # A few short members that nobody needs before the picture, then the first one of `data`.
+    rb'\{\s*(?:"(?!data"|b64_json")\w{1,40}"\s*:\s*(?:-?\d{1,20}|"[\w.:/ -]{0,80}"|null|true|false)'
+    rb'\s*,\s*){0,12}"data"\s*:\s*\[\s*\{\s*"b64_json"\s*:\s*"'
+)
+"""How replies of the images API begin. The walk would come to the same, in twenty steps."""
 
 _SPACE = b" \t\r\n\xef\xbb\xbf"  # whitespace and a byte-order mark before the document
 _STRUCTURE = re.compile(rb'["{}\[\]:,]')
 _STRING_STOP = re.compile(rb'["\\]')
 _ASCII_ESCAPE = re.compile(rb"\\u00([0-7][0-9a-fA-F])")
 _CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
-
-
-class ReplyFault(StrEnum):
-    """Why a reply cannot be used."""
-
-    NOT_JSON = "not_json"
-    TOO_LARGE = "too_large"
-    BAD_BASE64 = "bad_base64"
-
-
-class ReplyError(Exception):
-    """A reply that cannot be used; `fault` says why."""
-
-    def __init__(self, fault: ReplyFault, message: str) -> None:
-        super().__init__(message)
-        self.fault = fault
-
-
-class Base64Stream:
-    """Decodes base64 text that arrives in pieces (RFC 4648 section 4, padding required).
-
-    A `data:image/png;base64,` prefix is dropped. Whitespace is refused.
-    """
-
-    def __init__(self, sink: Sink) -> None:
-        self.bytes_out = 0
-        self._sink = sink
-        self._head: bytes | None = b""
-        self._rest = b""
-        self._ended = False
-
-    @property
-    def buffered(self) -> int:
-        """Bytes kept between calls."""
-        return len(self._rest) + len(self._head or b"")
-
-    def feed(self, text: bytes) -> None:
-        """Decode as much of `text` as makes whole groups of four.
-
-        Raises:
-            ReplyError: this is not base64.
-        """
-        if self._head is not None:
-            text = self._after_prefix(text)
-        begin = 0
-        if self._rest:
-            # Only the group over the seam is put together: the text is long, and copies cost.
-            begin = min(len(text), 4 - len(self._rest))
-            self._rest += text[:begin]
-            if len(self._rest) < 4:
-                return
-            group, self._rest = self._rest, b""
-            self._decode(group)
-        end = len(text) - (len(text) - begin) % 4
-        self._rest = text[end:]
-        if end > begin:
-            self._decode(memoryview(text)[begin:end])
-
-    def finish(self) -> None:
-        """Take the end of the text.
-
-        Raises:
-            ReplyError: the text ends inside a group or inside its prefix.
-        """
-        if self._head is not None:
-            head, self._head = self._head, None
-            if head[:5].lower() == b"data:":
-                raise ReplyError(ReplyFault.BAD_BASE64, "a data URL without its data")
-            self.feed(head)
-        if self._rest:
-            raise ReplyError(ReplyFault.BAD_BASE64, "base64 that ends inside a group of four")
-
-    def _after_prefix(self, text: bytes) -> bytes:
-        """Hold text back until it is known whether a data URL begins here (RFC 2397)."""
-        head = (self._head or b"") + text
-        self._head = head
-        if head[:5].lower() != b"data:"[: len(head)]:
-            self._head = None
-            return head
-        comma = head.find(b",", 0, _DATA_PREFIX_MAX)
-        if comma < 0:
-            if len(head) >= _DATA_PREFIX_MAX:
-                raise ReplyError(ReplyFault.BAD_BASE64, "a data URL without its data")
-            return b""
-        if not head[:comma].lower().endswith(b";base64"):
-            raise ReplyError(ReplyFault.BAD_BASE64, "a data URL that is not base64")
-        self._head = None
-        return head[comma + 1 :]
-
-    def _decode(self, groups: bytes | memoryview) -> None:
-        if self._ended:
-            raise ReplyError(ReplyFault.BAD_BASE64, "base64 that goes on after its padding")
-        try:
-            data = pybase64.b64decode(groups, validate=True)
-        except binascii.Error as error:
-            raise ReplyError(ReplyFault.BAD_BASE64, "not base64") from error
-        self._ended = groups[-1] == _PADDING
-        self.bytes_out += len(data)
-        self._sink(data)
 
 
 class _Mode(IntEnum):
@@ -243,6 +161,11 @@ class ReplyScanner:
         return self._mode is _Mode.AFTER
 
     @property
+    def in_picture(self) -> bool:
+        """True while the next bytes are of a picture that is wanted."""
+        return self._mode is _Mode.PICTURE
+
+    @property
     def buffered(self) -> int:
         """Bytes kept between calls."""
         return len(self._skeleton) + len(self._held) + self._base64.buffered
@@ -256,6 +179,15 @@ class ReplyScanner:
         position = 0
         while position < len(chunk) and self._mode is not _Mode.AFTER:
             position = self._steps[self._mode](chunk, position)
+
+    def take(self, text: bytes | memoryview) -> bool:
+        """Scan the next bytes if they are a picture's base64 alone; else False, nothing happened.
+
+        Unlike `feed` it needs no copy of them.
+        """
+        if self._mode is not _Mode.PICTURE or self._held:
+            return False
+        return self._base64.take(text)
 
     def document(self) -> object:
         """Return the complete document; the picture's string is empty in it.
@@ -285,7 +217,20 @@ class ReplyScanner:
             if rest[:1] not in (b"{", b"["):
                 raise ReplyError(ReplyFault.NOT_JSON, "the body is no JSON document")
             self._mode = _Mode.BETWEEN
+            if self._places is IMAGES_PLACES and (head := _USUAL_HEAD.match(rest)) is not None:
+                return len(chunk) - len(rest) + self._take_head(head.group())
         return len(chunk) - len(rest)
+
+    def _take_head(self, head: bytes) -> int:
+        """Take the document up to its first picture in one step; return how long that is."""
+        self._keep(head)
+        for is_object, key in ((True, "data"), (False, ""), (True, "b64_json")):
+            level = _Level(is_object=is_object)
+            level.wants_key, level.key = False, key
+            self._levels.append(level)
+        self._string_at = len(head) - 1
+        self._open_picture()
+        return len(head)
 
     def _between(self, chunk: bytes, position: int) -> int:
         found = _STRUCTURE.search(chunk, position)
@@ -389,6 +334,8 @@ class ReplyScanner:
         return position + len(taken)
 
     def _picture(self, chunk: bytes, position: int) -> int:
+        if not position and self.take(chunk):
+            return len(chunk)
         end = chunk.find(b'"', position)
         piece = chunk[position:] if end < 0 else chunk[position:end]
         if self._held:

@@ -64,9 +64,9 @@ class Counted:
         self._db = db
         self._counter = counter
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, company_s: float = 0.0) -> T:
         """Run `work` in one durable transaction (see `safelight.db.Database`)."""
-        return await self._db.write(lambda tx: self._seen(tx, work))
+        return await self._db.write(lambda tx: self._seen(tx, work), company_s=company_s)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` on a snapshot."""

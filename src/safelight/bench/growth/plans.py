@@ -45,9 +45,9 @@ class Noting:
         self._db = db
         self._note = note
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], *, company_s: float = 0.0) -> T:
         """Run `work` in one durable transaction (see `safelight.db.Database`)."""
-        return await self._db.write(lambda tx: work(_Noted(tx, self._note)))
+        return await self._db.write(lambda tx: work(_Noted(tx, self._note)), company_s=company_s)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` on a snapshot."""
