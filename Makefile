@@ -26,7 +26,7 @@ WORKERS = $(shell $(BIN)/python -c 'import os; print((os.cpu_count() or 1) + 1)'
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test serve lint docs bench bench-pool campaign fuzz wheel sbom audit format clean requirements
+.PHONY: help demo test serve lint docs bench bench-pool campaign canary fuzz wheel sbom audit format clean requirements
 
 help: ## show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -70,6 +70,13 @@ bench-pool: $(RUNTIME) $(LITELLM)/.installed-$(LITELLM_VERSION) ## play bad days
 
 campaign: $(DEVELOPMENT) ## the long runs: every SDK version, kills, faults
 	$(BIN)/python -m pytest -q -s -m campaign
+
+# Paths of tests may be given: make canary CANARY="tests/e2e/test_links.py".
+CANARY ?= tests/e2e tests/gateway tests/api tests/client_api tests/administration tests/secrecy \
+	tests/runs tests/integrations tests/hostile tests/browser tests/test_deploy.py
+canary: $(DEVELOPMENT) $(VENV)/.chromium ## every test that starts gateways, at debug level, with canaries for secrets
+	PYTHONPATH=tests $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not campaign" \
+		-p secrecy.canaries --show-capture=no $(CANARY)
 
 wheel: $(DEVELOPMENT) ## build the wheel in dist/, the same bytes each time
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m pip wheel --quiet \

@@ -23,8 +23,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
+from urllib.parse import quote
 
 import psycopg
+
+import planting
 
 EXTERNAL = "SAFELIGHT_TEST_POSTGRES_URL"
 USER = "safelight"
@@ -149,11 +152,14 @@ class PostgresServer:
     def remove(self) -> None:
         """Stop and delete the folder."""
         self.stop("immediate")
+        planting.see("log of Postgres", self.log.read_bytes())
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def url(self, dbname: str, *, port: int | None = None) -> str:
         """Return the address of a database, there or not, perhaps through another port."""
-        return f"postgresql://{USER}@127.0.0.1:{port or self.port}/{dbname}"
+        password = planting.secret("password of Postgres", "")
+        user = f"{USER}:{quote(password, safe='')}" if password else USER
+        return f"postgresql://{user}@127.0.0.1:{port or self.port}/{dbname}"
 
     def create_database(self, template: str = "template1") -> str:
         """Make a database and return its address."""
@@ -209,6 +215,7 @@ def create_database(server_url: str, template: str = "template1") -> str:
 
 def drop_database(url: str, server_url: str) -> None:
     """Delete a database, whoever is still connected to it."""
+    planting.books(url)
     name = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())

@@ -25,13 +25,17 @@ from urllib.parse import quote
 import aiohttp
 from aiohttp import web
 
+import planting
 from safelight.storage import address
 from safelight.storage.bucket import Bucket, Patience
 from safelight.storage.cache import CacheFolder
 from safelight.storage.objects import ObjectStore
 
 START_S = 60.0
-KEYS = {"AWS_ACCESS_KEY_ID": "test-key", "AWS_SECRET_ACCESS_KEY": "test-secret"}
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "test-key",
+    "AWS_SECRET_ACCESS_KEY": planting.secret("secret of the bucket", "test-secret"),
+}
 """What moto takes, as it takes everything."""
 QUICK = Patience(request_s=0.5, connect_s=0.5, total_s=20.0)
 """For a server that answers within milliseconds, and stalls for ever."""

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from safelight.config_file import ConfigFile, Count, KeyPath, Name, PerMinute, Seconds, Text, known
-from safelight.config_secrets import of_file, of_variable
+from safelight.config_secrets import of_either
 from safelight.types import Account, Secret
 
 _LIMITS = ("images_per_minute", "input_images_per_minute", "requests_per_minute")
@@ -172,15 +172,8 @@ def _check_upstream(file: ConfigFile, name: str, path: KeyPath) -> None:
 def _api_key(
     file: ConfigFile, config: AccountConfig, path: KeyPath, environ: Mapping[str, str]
 ) -> Secret | None:
-    """Return the account's key. Neither it nor what may be one is put into a message."""
-    if config.api_key_env and config.api_key_file:
-        problem = "the key comes from the environment already; leave one of the two out"
-        raise file.error((*path, "api_key_file"), problem)
-    if config.api_key_env:
-        return of_variable(file, config.api_key_env, (*path, "api_key_env"), environ)
-    if config.api_key_file:
-        return of_file(file, config.api_key_file, (*path, "api_key_file"))
-    return None
+    named = {"api_key_env": config.api_key_env, "api_key_file": config.api_key_file}
+    return of_either(file, path, "api_key", named, environ)
 
 
 def keys_in_clear(accounts: tuple[Account, ...]) -> list[str]:

@@ -19,6 +19,36 @@ MAX_BYTES = 16 * 1024
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+def of_either(
+    file: ConfigFile,
+    table: KeyPath,
+    option: str,
+    named: Mapping[str, str],
+    environ: Mapping[str, str],
+) -> Secret | None:
+    """Return the secret that a table names by `<option>_env` or `<option>_file`; None: by neither.
+
+    Args:
+        file: the operator's file.
+        table: where in it.
+        option: what the secret is called there, such as `api_key`.
+        named: both keys of the table with their values; an empty value names nothing.
+        environ: where the variable is looked up.
+
+    Raises:
+        ConfigError: both are named, or the one that is has no credential.
+    """
+    by_variable, by_file = f"{option}_env", f"{option}_file"
+    if named[by_variable] and named[by_file]:
+        problem = "the secret comes from the environment already; leave one of the two out"
+        raise file.error((*table, by_file), problem)
+    if named[by_variable]:
+        return of_variable(file, named[by_variable], (*table, by_variable), environ)
+    if named[by_file]:
+        return of_file(file, named[by_file], (*table, by_file))
+    return None
+
+
 def of_variable(
     file: ConfigFile, variable: str, path: KeyPath, environ: Mapping[str, str]
 ) -> Secret:
@@ -28,12 +58,14 @@ def of_variable(
         ConfigError: it is no name of a variable, or the variable holds no credential.
     """
     if not _VARIABLE.fullmatch(variable):
-        raise file.error(path, "expected the name of an environment variable, not the key itself")
+        raise file.error(
+            path, "expected the name of an environment variable, not the secret itself"
+        )
     value = environ.get(variable, "").strip()
     if not value:
         raise file.error(path, f"the environment variable {variable} is not set")
     if not _usable(value):
-        raise file.error(path, f"the environment variable {variable} holds no usable key")
+        raise file.error(path, f"the environment variable {variable} holds no usable credential")
     return Secret(value)
 
 
@@ -49,20 +81,20 @@ def of_file(file: ConfigFile, name: str, path: KeyPath) -> Secret:
         descriptor = os.open(Path(name).expanduser(), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or "no path"
-        raise file.error(path, f"the file with the key cannot be read: {said}") from None
+        raise file.error(path, f"the file with the secret cannot be read: {said}") from None
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise file.error(path, "expected a file with the key in it")
+            raise file.error(path, "expected a file with the secret in it")
         if found.st_mode & 0o077:
-            said = f"others may use the file with the key (mode {stat.S_IMODE(found.st_mode):o})"
+            said = f"others may use the file with the secret (mode {stat.S_IMODE(found.st_mode):o})"
             raise file.error(path, f"{said}; chmod 600")
         raw = os.read(descriptor, MAX_BYTES + 1)
     finally:
         os.close(descriptor)
     value = raw.decode("utf-8", "replace").strip()
     if len(raw) > MAX_BYTES or not value or not _usable(value):
-        raise file.error(path, "the file holds no usable key: one line of it, nothing else")
+        raise file.error(path, "the file holds no usable credential: one line of it, nothing else")
     return Secret(value)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from safelight.config_file import ConfigFile, Count, Port, Seconds, Share, Text
+from safelight.config_secrets import of_either
 from safelight.types import Secret
 
 Interval = Annotated[float, msgspec.Meta(ge=1, le=3600)]
@@ -24,6 +25,8 @@ class MetricsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """local: from this machine, or with the token; token: with it alone; open: anybody."""
     token_env: str = ""
     """Name of the environment variable with the token that scrapers send; empty: there is none."""
+    token_file: str = ""
+    """A file with the token instead, which only its owner may read (mode 600)."""
     host: Text = "127.0.0.1"
     """Address of the port below."""
     port: Port = 0
@@ -63,6 +66,8 @@ class AlertsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Address that is told; empty: none."""
     webhook_secret_env: str = ""
     """Name of the environment variable with its secret, `whsec_` and base64."""
+    webhook_secret_file: str = ""
+    """A file with that secret instead, which only its owner may read (mode 600)."""
 
 
 class ProberConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,15 +116,19 @@ def load_watch(file: ConfigFile, environ: Mapping[str, str], *, public_url: str)
     alerts = file.struct(AlertsConfig, file.tables.get("alerts", {}), ("alerts",))
     prober = file.struct(ProberConfig, file.tables.get("prober", {}), ("prober",))
     traces = file.struct(TracesConfig, file.tables.get("traces", {}), ("traces",))
-    if metrics.access == "token" and not metrics.token_env:
-        problem = 'name the variable with the token, for access = "token" lets nobody else in'
+    if metrics.access == "token" and not (metrics.token_env or metrics.token_file):
+        problem = (
+            "name the variable with the token, or with token_file a file, "
+            'for access = "token" lets nobody else in'
+        )
         raise file.error(("metrics", "token_env"), problem)
     if alerts.webhook_url:
         file.http_url(alerts.webhook_url, ("alerts", "webhook_url"))
-        if not alerts.webhook_secret_env:
+        if not (alerts.webhook_secret_env or alerts.webhook_secret_file):
             raise file.error(
                 ("alerts", "webhook_secret_env"),
-                "name the variable with the secret that messages to webhook_url are signed with",
+                "name the variable with the secret that messages to webhook_url are signed with, "
+                "or with webhook_secret_file a file",
             )
     if prober.enabled and not public_url:
         problem = "[server] public_url is empty; the prober downloads from there, as customers do"
@@ -132,19 +141,21 @@ def load_watch(file: ConfigFile, environ: Mapping[str, str], *, public_url: str)
         alerts=alerts,
         prober=prober,
         traces=traces,
-        metrics_token=_secret(file, environ, metrics.token_env, ("metrics", "token_env")),
-        alerts_secret=_secret(
-            file, environ, alerts.webhook_secret_env, ("alerts", "webhook_secret_env")
+        metrics_token=of_either(
+            file,
+            ("metrics",),
+            "token",
+            {"token_env": metrics.token_env, "token_file": metrics.token_file},
+            environ,
+        ),
+        alerts_secret=of_either(
+            file,
+            ("alerts",),
+            "webhook_secret",
+            {
+                "webhook_secret_env": alerts.webhook_secret_env,
+                "webhook_secret_file": alerts.webhook_secret_file,
+            },
+            environ,
         ),
     )
-
-
-def _secret(
-    file: ConfigFile, environ: Mapping[str, str], name: str, path: tuple[str, ...]
-) -> Secret | None:
-    if not name:
-        return None
-    value = environ.get(name, "").strip()
-    if not value:
-        raise file.error(path, f"the environment variable {name} is not set, or is empty")
-    return Secret(value)

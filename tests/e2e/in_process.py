@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import planting
 from engines import MemoryEngine, Queues
 from safelight.app import App
 from safelight.clock import ManualClock
@@ -52,7 +53,7 @@ class InProcess:
     def __init__(self, app: App, clock: ManualClock, key: str) -> None:
         self.app = app
         self.clock = clock
-        self.key = key
+        self.key = planting.learn("customer's key", key)
 
     async def ask(
         self,
@@ -107,6 +108,7 @@ class InProcess:
                 answer.body += message.get("body", b"")
 
         await self.app.asgi(scope, receive, send)
+        planting.answer(f"{method} {path}", answer.status, answer.headers, answer.body)
         return answer
 
 
@@ -114,14 +116,17 @@ class InProcess:
 async def running(folder: Path, config: str = "", *, books: str = "") -> AsyncIterator[InProcess]:
     """Start an application over the proof upstream, on a clock that stands still."""
     clock = ManualClock()
+    config = planting.config(config)
     path = folder / "safelight.toml" if config else None
     if path is not None:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         path.write_text(config)
-    app = AppInMemory(load_config(path, folder, environ={}), clock, books=books)
+    app = AppInMemory(load_config(path, folder, environ=planting.environ()), clock, books=books)
     key = await Office(app.db, app.keyring).create_customer_key("team", 10_000_000)
     await app.start()
     try:
-        yield InProcess(app, clock, key)
+        gateway = InProcess(app, clock, key)
+        yield gateway
+        planting.see("metrics", (await gateway.ask("GET", "/metrics")).body)
     finally:
         await app.stop(5)

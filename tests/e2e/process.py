@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -13,6 +14,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import planting
 
 REAL = ("-m", "safelight")
 """The program as it is installed."""
@@ -84,6 +87,7 @@ class GatewayProcess:
         if text is None:
             raise RuntimeError(f"the gateway did not start: {self.log.read_text()[-2000:]}")
         self.announced = text
+        planting.see("output of -m safelight serve", json.dumps(text).encode())
         self.first_key = self.first_key or text.get("first_key")
         return self
 
@@ -98,11 +102,17 @@ class GatewayProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=self._environ(environ),
+                env=self.environment(environ),
             )
 
-    def _environ(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        return {**os.environ, "UPSTREAM_KEY": "sk-test", **self.environ, **(more or {})}
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return what the program and the operator's commands find."""
+        return {
+            **os.environ,
+            "UPSTREAM_KEY": planting.secret("upstream key", "sk-test"),
+            **self.environ,
+            **(more or {}),
+        }
 
     def kill(self) -> None:
         """End the process as a power cut would."""
@@ -133,6 +143,7 @@ class GatewayProcess:
             self.process.send_signal(number)
         code = self.process.wait(seconds)
         assert self.process.stdout is not None
+        _see_rest(self.process.stdout.fileno())
         self.process.stdout.close()
         self.process = None
         return code
@@ -151,7 +162,7 @@ class GatewayProcess:
             text=True,
             check=True,
             timeout=60,
-            env=self._environ(),
+            env=self.environment(),
         )
         return done.stdout
 
@@ -161,6 +172,13 @@ class GatewayProcess:
     def __exit__(self, *_: object) -> None:
         if self.process is not None:
             self.kill()
+
+
+def _see_rest(output: int) -> None:
+    """Show what came after the announcement; a child may hold the other end for a moment more."""
+    os.set_blocking(output, False)
+    with contextlib.suppress(BlockingIOError):
+        planting.see("output of -m safelight serve, later", os.read(output, 65_536))
 
 
 def _first_json(process: subprocess.Popen[str]) -> dict[str, Any] | None:

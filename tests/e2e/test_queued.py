@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -115,7 +114,7 @@ class Worker:
                 command,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "UPSTREAM_KEY": "sk-test", **gateway.environ},
+                env=gateway.environment(),
             )
         assert self.process.stdout is not None
         text = b""

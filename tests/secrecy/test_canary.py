@@ -1,7 +1,8 @@
 """Secrets planted in a real process, at debug level, through faults and crashes: none comes out.
 
-What is looked through: standard output and error, error bodies, metrics, the crash dump that
-faulthandler writes, and every file of the data folder and of a backup but `secrets.json`.
+What is looked through: standard output and error, error bodies, metrics, exported traces, alerts,
+the crash dump that faulthandler writes, and every file of the data folder and of a backup but
+`secrets.json`. canaries.py looks so at all that tests start (`make canary`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
 from e2e.process import GatewayProcess, accounts
 from safelight.bench.faults.script import Behaviour, Kind
 from safelight.bench.faults.server import FaultUpstream
+from secrecy.forms import forms
+from secrecy.listening import Collector
 
 UPSTREAM = "canary/upstream+key-4711"
 """No pattern knows it: only its value can be found."""
@@ -37,8 +41,12 @@ level = "debug"
 access = "token"
 token_env = "METRICS_TOKEN"
 [alerts]
-webhook_url = "http://127.0.0.1:9/never"
+webhook_url = "COLLECTOR/alert"
 webhook_secret_env = "ALERTS_SECRET"
+every_s = 1.0
+least = 1
+[traces]
+endpoint = "COLLECTOR/trace"
 [channels.gpt-image-2-vip]
 max_attempts = 2
 """
@@ -68,23 +76,12 @@ def _ask(gateway: GatewayProcess, path: str, key: str, body: object = None) -> b
     return head.encode() + bytes(text)
 
 
-def _forms(secret: str) -> set[bytes]:
-    raw = secret.encode()
-    return {
-        raw,
-        quote(secret, safe="").encode(),
-        json.dumps(secret)[1:-1].encode(),
-        base64.b64encode(raw).rstrip(b"="),
-        raw.hex().encode(),
-    }
-
-
 def _hits(where: dict[str, bytes], secrets: dict[str, str]) -> list[str]:
     return [
         f"{name} in {place}"
         for place, text in where.items()
         for name, secret in secrets.items()
-        if any(form in text for form in _forms(secret))
+        if any(form in text for form in forms(secret.encode()))
     ]
 
 
@@ -97,8 +94,13 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def test_no_planted_secret_comes_out_of_a_process_that_fails_and_dies(tmp_path: Path) -> None:
-    with FaultUpstream.in_thread() as upstream:
-        config = accounts(upstream.base_url, 6, first_byte_timeout_s=1.0) + CONFIG
+    sent: list[tuple[str, bytes]] = []
+    with (
+        FaultUpstream.in_thread() as upstream,
+        closing(Collector(lambda path, said: sent.append((path, said)))) as collector,
+    ):
+        config = accounts(upstream.base_url, 6, first_byte_timeout_s=1.0)
+        config += CONFIG.replace("COLLECTOR", collector.url)
         gateway = GatewayProcess(tmp_path, config, environ=PLANTED)
         key = gateway.key()
         said: list[bytes] = []
@@ -121,7 +123,12 @@ def test_no_planted_secret_comes_out_of_a_process_that_fails_and_dies(tmp_path: 
             assert gateway.died() == -signal.SIGABRT
         log = gateway.log.read_bytes()
         with gateway:  # what the dead process left is taken up
+            upstream.play(_echo(400))
+            said.append(_ask(gateway, "/v1/images/generations", key, order))
             assert gateway.stop() == 0
+    traces = b"".join(said for path, said in sent if path == "trace")
+    assert b"safelight.outcome" in traces
+    assert b"safelight.code" in traces
     assert b"Fatal Python error: Aborted" in log
     assert b"upstream error" in log
     kept = json.loads((gateway.data / "secrets.json").read_text())
@@ -141,6 +148,7 @@ def test_no_planted_secret_comes_out_of_a_process_that_fails_and_dies(tmp_path: 
         "log of the next start": gateway.log.read_bytes(),
         "answers": b"".join(said),
         "metrics": metrics,
+        **{f"{path} {number}": said for number, (path, said) in enumerate(sent)},
         **_files(gateway.data),
         **{f"backup/{name}": text for name, text in _files(tmp_path / "backup").items()},
     }
@@ -156,5 +164,5 @@ def test_the_canary_would_be_heard() -> None:
         check=False,
     )
     assert _hits({"stderr": done.stderr}, {"key": UPSTREAM}) == ["key in stderr"]
-    for form in _forms(UPSTREAM):
+    for form in forms(UPSTREAM.encode()):
         assert _hits({"x": b"<" + form + b">"}, {"key": UPSTREAM})

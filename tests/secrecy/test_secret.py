@@ -14,6 +14,7 @@ import pytest
 
 from safelight import supervising
 from safelight.config import load_config
+from safelight.config_watch import WatchConfig
 from safelight.errors import ConfigError
 from safelight.types import Account, Secret
 
@@ -97,11 +98,11 @@ def test_a_key_is_read_from_a_file_of_its_owner(tmp_path: Path, mode: int) -> No
         (VALUE, 0o640, "mode 640"),
         (VALUE, 0o604, "mode 604"),
         (VALUE, 0o620, "mode 620"),
-        ("", 0o600, "no usable key"),
-        (f"{VALUE} {VALUE}", 0o600, "no usable key"),
-        (f"{VALUE}\n{VALUE}", 0o600, "no usable key"),
-        (VALUE + "\u00e9", 0o600, "no usable key"),
-        ("x" * 20_000, 0o600, "no usable key"),
+        ("", 0o600, "no usable credential"),
+        (f"{VALUE} {VALUE}", 0o600, "no usable credential"),
+        (f"{VALUE}\n{VALUE}", 0o600, "no usable credential"),
+        (VALUE + "\u00e9", 0o600, "no usable credential"),
+        ("x" * 20_000, 0o600, "no usable credential"),
     ],
 )
 def test_a_file_that_others_may_use_or_with_no_key_is_refused_and_not_quoted(
@@ -111,6 +112,45 @@ def test_a_file_that_others_may_use_or_with_no_key_is_refused_and_not_quoted(
     with pytest.raises(ConfigError, match=said) as caught:
         load_config(_config(tmp_path, f'api_key_file = "{key}"'), tmp_path, environ={})
     assert VALUE not in str(caught.value)
+
+
+@pytest.mark.parametrize("by", ["token", "webhook_secret"])
+def test_every_secret_of_the_file_may_be_in_a_variable_or_in_a_file_but_not_in_both(
+    tmp_path: Path, by: str
+) -> None:
+    """As accounts' keys; the tables that watch the gateway have the other two."""
+    named = {"token": "metrics", "webhook_secret": "alerts"}[by]
+    path = tmp_path / "safelight.toml"
+
+    def read(*lines: str) -> WatchConfig:
+        path.write_text("\n".join([f"[{named}]", *lines]))
+        return load_config(path, tmp_path, environ={"NAMED": VALUE}).watch
+
+    key = _key_file(tmp_path)
+    for line in (f'{by}_env = "NAMED"', f'{by}_file = "{key}"'):
+        watch = read(line)
+        found = {"token": watch.metrics_token, "webhook_secret": watch.alerts_secret}[by]
+        assert found is not None
+        assert found.reveal() == VALUE
+    with pytest.raises(ConfigError, match=f"{named}.{by}_file: .* leave one of the two out"):
+        read(f'{by}_env = "NAMED"', f'{by}_file = "{key}"')
+    key.chmod(0o644)
+    with pytest.raises(ConfigError, match=rf"{named}\.{by}_file: others may use .*mode 644"):
+        read(f'{by}_file = "{key}"')
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[metrics]\naccess = "token"\ntoken_file',
+        '[alerts]\nwebhook_url = "https://ops.example.com"\nwebhook_secret_file',
+    ],
+)
+def test_a_file_is_enough_where_a_secret_is_needed(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "safelight.toml"
+    path.write_text(f'{table} = "{_key_file(tmp_path)}"\n')
+    watch = load_config(path, tmp_path, environ={}).watch
+    assert [watch.metrics_token, watch.alerts_secret].count(None) == 1
 
 
 def test_a_missing_file_a_folder_and_a_pipe_are_refused_at_once(tmp_path: Path) -> None:

@@ -345,7 +345,7 @@ def test_a_missing_environment_variable_is_named(mistake: Any) -> None:
 @pytest.mark.parametrize("key", ["sk-secret\nX-Evil: 1", "sk secret", "sk-\u00e9secret"])
 def test_an_unusable_key_is_refused_without_showing_it(mistake: Any, key: str) -> None:
     told = mistake(ACCOUNT, {"OPENAI_KEY_A": key})
-    assert "OPENAI_KEY_A holds no usable key" in told
+    assert "OPENAI_KEY_A holds no usable credential" in told
     assert "secret" not in told
 
 

@@ -129,8 +129,8 @@ def _bytes_of(secret: Secret) -> bytes:
             found = base64.b64decode(text.removeprefix(webhooks.SECRET_PREFIX), validate=True)
     if not 24 <= len(found) <= 64:
         raise ConfigError(
-            "the secret that [alerts] webhook_secret_env names is not whsec_ and the base64 of "
-            "24 to 64 bytes; make one with: python3 -c 'import base64, os; "
+            "the secret of [alerts] webhook_url is not whsec_ and the base64 of 24 to 64 bytes; "
+            "make one with: python3 -c 'import base64, os; "
             'print("whsec_" + base64.b64encode(os.urandom(32)).decode())\''
         )
     return found
