@@ -103,6 +103,7 @@ async def _serve(
             first_key = await _first_customer(app)
             operated = await app.db.read(admin_keys.any_in_use)
             recovered = await app.start()
+            allocator.settle()
         except BaseException:
             await app.stop(0)
             raise
@@ -167,6 +168,7 @@ async def _work(
             )
             listener = None if port is None else _listener(settings, None)
             recovered = await app.start()
+            allocator.settle()
         except BaseException:
             await app.stop(0)
             raise
