@@ -18,5 +18,6 @@ flight is some 150; a cycle that holds memory waits no longer than some hundred 
 
 def settle() -> None:
     """Leave out what is there now, from every later look, and look less often (gc.freeze)."""
+    gc.collect()  # else garbage would stay too
     gc.freeze()
     gc.set_threshold(YOUNG_MAX, *gc.get_threshold()[1:])

@@ -119,10 +119,12 @@ def configure(level: str = "info", *, worker: int | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for chatty in ("uvicorn.error", "pyvips", "asyncio"):
+    for chatty in ("pyvips", "asyncio"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    # A malformed form is the caller's business and is answered; it is no event of ours.
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)
+    # Malformed forms and requests are the caller's business and are answered; they are no event of
+    # ours, and strangers without a key shall not fill the disk with lines.
+    for telling_of_callers in ("python_multipart", "uvicorn.error"):
+        logging.getLogger(telling_of_callers).setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread

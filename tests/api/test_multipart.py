@@ -63,6 +63,25 @@ def test_a_form_is_the_same_in_any_pieces(tmp_path: Path, step: int) -> None:
     assert [file.is_text for file in form.files] == [False, False, True]
 
 
+@pytest.mark.parametrize("size", [8192, 8193, 100_000])
+def test_a_file_has_a_place_on_the_disk_once_8_kb_of_it_came(tmp_path: Path, size: int) -> None:
+    """A crowd that begins to send files, and sends no more, makes none."""
+    body = part(b'name="image"; filename="x"', b"y" * size) + END
+    before = body.index(b"yy") + 8192
+    with (
+        SpoolFolder(tmp_path) as spool,
+        FormReader(
+            b"XX", spool=spool, picture_fields=lambda _: True, max_file_bytes=size
+        ) as reader,
+    ):
+        reader.feed(body[:before])
+        assert list(tmp_path.iterdir()) == []
+        reader.feed(body[before:])
+        [file] = reader.finish().files
+        assert file.path.read_bytes() == b"y" * size
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("step", [0, 1, 7])
 @pytest.mark.parametrize("preamble", [b"\r\n", b"For readers without MIME.\r\n--X\r\n", b"--X\r\n"])
 def test_a_preamble_is_passed_over(tmp_path: Path, preamble: bytes, step: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from gateway.mixed_books import PRICE
 from gateway.spoiling import Hand
@@ -141,10 +142,21 @@ def _lose_blob(hand: Hand) -> None:
 
 
 def _flip_bit(hand: Hand) -> None:
-    path = hand.blob("acme-done-1")
+    _flip_bit_in(hand.blob("acme-done-1"))
+
+
+def _flip_bit_in(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[100] ^= 1
     path.write_bytes(data)
+
+
+def _lose_original(hand: Hand) -> None:
+    hand.blob("acme-done-2", "original_digest").unlink()
+
+
+def _flip_bit_of_original(hand: Hand) -> None:
+    _flip_bit_in(hand.blob("acme-done-2", "original_digest"))
 
 
 def _cut_blob(hand: Hand) -> None:
@@ -289,6 +301,13 @@ CASES = (
     _case("blob deleted", _lose_blob, "blob_missing"),
     _case("one bit of a blob flipped", _flip_bit, "blob_damaged"),
     _case("blob cut", _cut_blob, "blob_damaged"),
+    _case("original deleted", _lose_original, "original_missing"),
+    _case("one bit of an original flipped", _flip_bit_of_original, "original_damaged"),
+    _case(
+        "bytes of an original changed",
+        _sql("UPDATE image SET original_bytes = 1 WHERE job_id = 'acme-done-2'"),
+        "original_damaged",
+    ),
     _case(
         "delivered attempt not marked",
         _sql("UPDATE attempt SET settled = 0 WHERE job_id = 'acme-done-0'"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from safelight import attempts, budgets, customers, jobs, ledger
+from safelight import attempts, budgets, customers, jobs, ledger, lifetimes
 from safelight.db import Database, Transaction
 from safelight.gateway import ending
 from safelight.storage import BlobStore
@@ -51,7 +51,7 @@ class MixedBooks:
         """Make a customer with every kind of job and transfer."""
         await self._db.write(lambda tx: _begin(tx, name))
         for number in range(3):  # one request, n=3
-            await self._complete(name, f"done-{number}")
+            await self._complete(name, f"done-{number}", original=number == 2)
         await self._complete(name, "refunded")
         await self._complete(name, "late", before=("slow", True), lost=True)
         await self._db.write(lambda tx: _fail(tx, name, "failed"))
@@ -62,14 +62,17 @@ class MixedBooks:
         await self._db.write(lambda tx: _correct(tx, name))
 
     async def _complete(
-        self, name: str, what: str, *, before: tuple[str, bool] | None = None, lost: bool = False
+        self,
+        name: str,
+        what: str,
+        *,
+        before: tuple[str, bool] | None = None,
+        lost: bool = False,
+        original: bool = False,
     ) -> None:
         job = await self._db.write(lambda tx: accept(tx, name, what))
-        path = self._folder / f"{name}-{what}"
-        path.write_bytes(f"the picture of {name}-{what}".encode() * 50)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        blob = BlobRef(digest, path.stat().st_size, "png", 1024, 1024)
-        await self._store.put(path, digest)
+        path, blob = await self._stored("picture", f"{name}-{what}")
+        _, kept = await self._stored("original", f"{name}-{what}") if original else (path, None)
 
         def work(tx: Transaction) -> None:
             k = 1
@@ -79,12 +82,14 @@ class MixedBooks:
             _send(tx, job, k)
             if lost:
                 attempts.lose(tx, job.id)  # a late picture of a process that was thought dead
-            received = Received(path=path, digest=digest, bytes=blob.bytes)
+            received = Received(path=path, digest=blob.digest, bytes=blob.bytes)
             attempts.receive(tx, job.id, job.epoch, k, received)
             image_id = hashlib.md5(job.id.encode(), usedforsecurity=False).hexdigest()
             assert jobs.complete(
                 tx, job, epoch=job.epoch, k=k, image_id=image_id, blob=blob, link_ttl_s=60
             )
+            if kept is not None:
+                lifetimes.keep_original(tx, image_id, kept)
             ledger.settle(
                 tx,
                 transfer_id=f"settle-{job.id}",
@@ -94,6 +99,14 @@ class MixedBooks:
             )
 
         await self._db.write(work)
+
+    async def _stored(self, kind: str, of: str) -> tuple[Path, BlobRef]:
+        """Store something that stands for a file of that kind, and return where it was made."""
+        path = self._folder / f"{kind}-{of}"
+        path.write_bytes(f"the {kind} of {of}".encode() * 50)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        await self._store.put(path, digest)
+        return path, BlobRef(digest, path.stat().st_size, "png", 1024, 1024)
 
 
 def accept(tx: Transaction, name: str, what: str) -> Job:

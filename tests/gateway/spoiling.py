@@ -49,9 +49,9 @@ class Hand:
     def transfer(self, transfer_id: str) -> dict[str, Any]:
         return self.row("SELECT * FROM transfer WHERE id = :id", id=transfer_id)
 
-    def blob(self, job_id: str) -> Path:
-        digest = self.row("SELECT digest FROM image WHERE job_id = :id", id=job_id)["digest"]
-        name = str(digest)
+    def blob(self, job_id: str, column: str = "digest") -> Path:
+        row = self.row(f"SELECT {column} AS name FROM image WHERE job_id = :id", id=job_id)
+        name = str(row["name"])
         return self.blobs / name[:2] / name[2:4] / name
 
     def insert(self, row: dict[str, Any]) -> None:

@@ -175,7 +175,7 @@ async def test_what_is_not_there_at_the_second_look_stops_nobody(
     report = await scene.auditor(store).round()
     store.close()
     assert report is not None
-    assert {one.check for one in report.findings} == {"blob_missing"}
+    assert {one.check for one in report.findings} == {"blob_missing", "original_missing"}
     assert (alarms(caplog), await scene.frozen()) == ([], {})
 
 
@@ -191,7 +191,7 @@ async def test_a_store_that_cannot_be_read_contradicts_nothing(scene: Scene) -> 
     report = await scene.auditor(store).round()
     store.close()
     assert report is not None
-    assert (report.findings, report.blobs_unread) == ([], report.images)
+    assert (report.findings, report.blobs_unread) == ([], report.blobs)
     assert await scene.frozen() == {}
 
 
@@ -231,8 +231,8 @@ async def test_of_several_processes_one_verifies_at_a_time(scene: Scene) -> None
 async def test_only_a_share_of_the_pictures_is_read(scene: Scene) -> None:
     report = await scene.auditor(blobs=0.5).round()
     assert report is not None
-    assert report.blobs == report.images == 10
-    assert 0 < report.blobs_hashed < 10
+    assert (report.images, report.blobs) == (10, 12)
+    assert 0 < report.blobs_hashed < 12
 
 
 async def test_verifying_beside_a_busy_gateway_finds_nothing(

@@ -111,7 +111,7 @@ async def test_clean_books_give_no_finding(installation: Installation) -> None:
     report = await installation.verify(blobs=1.0)
     assert report.findings == []
     assert (report.customers, report.transfers, report.jobs, report.images) == (2, 46, 20, 10)
-    assert (report.blobs, report.blobs_hashed, report.blobs_unread) == (10, 10, 0)
+    assert (report.blobs, report.blobs_hashed, report.blobs_unread) == (12, 12, 0)
     assert await installation.db.read(audit) == []
 
 

@@ -88,6 +88,7 @@ def test_no_generated_request_is_answered_otherwise_than_the_document_says(
         )
         assert "failed inside the gateway" not in gateway.log.read_text()
     made = re.search(r"(\d+) generated", done.stdout)
+    print(f"{who}: {made and made[1]} cases")
     assert done.returncode == 0, done.stdout[-6000:]
     assert made is not None, done.stdout[-3000:]
     assert int(made[1]) >= cases

@@ -50,3 +50,12 @@ def test_the_allocator_takes_its_settings() -> None:
     program = "from safelight import allocator; assert allocator.tune(); allocator.trim()"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
     assert allocator.SETTINGS
+
+
+def test_what_was_made_before_is_not_looked_at_by_the_collector() -> None:
+    """It would be at each full collection, while every caller waits."""
+    program = (
+        "import gc; from safelight import collector; collector.settle();"
+        "assert gc.get_freeze_count() > 1_000; assert len(gc.get_objects()) < 100"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

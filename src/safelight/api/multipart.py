@@ -30,6 +30,8 @@ _MAX_TEXTS_BYTES = 1024 * 1024
 """All texts of a form together."""
 _MAX_PREAMBLE = 16 * 1024
 _MAX_BOUNDARY = 200
+_FIRST_BYTES = 8 * 1024
+"""Of a file, held in memory before it gets one on the disk: who only begins to send makes none."""
 
 
 FieldTest = Callable[[str], bool]
@@ -116,6 +118,7 @@ class FormReader:
         self._header_value = bytearray()
         self._file: BinaryIO | None = None
         self._part: FilePart | None = None
+        self._first = bytearray()
         self._text_name = ""
         self._text = bytearray()
         self._texts_bytes = 0
@@ -237,18 +240,10 @@ class FormReader:
             )
         path = self._spool.new()
         self._part = FilePart(name=name, path=path, is_text=is_text, filename=filename)
-        self._file = self._part.path.open("xb")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        if self._file is not None and self._part is not None:
-            self._part.size += end - start
-            # A string may be a data: URL, whose base64 is a third longer than its file.
-            limit = self._max_file_bytes * (2 if self._part.is_text else 1)
-            if self._part.size > limit:
-                raise RequestTooLarge(
-                    f"A file is larger than {self._max_file_bytes} bytes.", param=self._part.name
-                )
-            self._file.write(memoryview(data)[start:end])
+        if self._part is not None:
+            self._on_file_data(self._part, memoryview(data)[start:end])
             return
         self._text += data[start:end]
         self._texts_bytes += end - start
@@ -257,9 +252,30 @@ class FormReader:
         if self._texts_bytes > _MAX_TEXTS_BYTES:
             raise RequestTooLarge(f"The form fields are larger than {_MAX_TEXTS_BYTES} bytes.")
 
+    def _on_file_data(self, part: FilePart, data: memoryview) -> None:
+        part.size += len(data)
+        # A string may be a data: URL, whose base64 is a third longer than its file.
+        if part.size > self._max_file_bytes * (2 if part.is_text else 1):
+            raise RequestTooLarge(
+                f"A file is larger than {self._max_file_bytes} bytes.", param=part.name
+            )
+        if self._file is not None:
+            self._file.write(data)
+            return
+        self._first += data
+        if len(self._first) > _FIRST_BYTES:
+            self._open(part)
+
+    def _open(self, part: FilePart) -> BinaryIO:
+        """Open the part's file, and write what has come of it."""
+        self._file = part.path.open("xb")
+        self._file.write(self._first)
+        self._first.clear()
+        return self._file
+
     def _on_part_end(self) -> None:
-        if self._file is not None and self._part is not None:
-            self._file.close()
+        if self._part is not None:
+            (self._file or self._open(self._part)).close()
             self._form.files.append(self._part)
             self._file = self._part = None
             return

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 
+from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
@@ -50,6 +51,12 @@ class GuardedSocket(WebSocketsSansIOProtocol):
         refusal = InvalidRequest("This is no valid WebSocket handshake.", code="invalid_http")
         self.transport.write(whole_answer(refusal))
         self.transport.close()
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send; a handshake that was refused to its end is over (uvicorn logs it as our error)."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body"):
+            self.handshake_complete = True
 
     def handle_ping(self) -> None:
         """Answer, unless the client leaves the answers unread while a message waits."""

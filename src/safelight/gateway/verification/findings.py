@@ -14,7 +14,7 @@ class Check(Enum):
     """One kind of contradiction: the invariant it breaks (docs/ledger.md) and what is wrong.
 
     1 balances are the sums of their transfers; 2 a reserve is open exactly while its job is; 3 a
-    completed job has one settle, one image and its blob; 4 a failed job has one release; 5 amounts
+    completed job has one settle, one image and its blobs; 4 a failed job has one release; 5 amounts
     agree and no balance is under its floor; 6 the hash chain is unbroken; 7 budgets count what is
     held and charged; 8 a line of a batch says what became of its order.
     """
@@ -38,6 +38,8 @@ class Check(Enum):
     ATTEMPTS = 3, "the job counts other attempts than there are"
     BLOB_MISSING = 3, "the picture is not in the store"
     BLOB_DAMAGED = 3, "the picture in the store has other bytes"
+    ORIGINAL_MISSING = 3, "the vendor's file beside the picture is not in the store"
+    ORIGINAL_DAMAGED = 3, "the vendor's file beside the picture has other bytes in the store"
     RELEASE = 4, "a failed or cancelled job has exactly one release and no settle"
     FLOOR = 5, "available is below the floor"
     AMOUNT = 5, "what is settled or released is not what was held"

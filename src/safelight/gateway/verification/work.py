@@ -45,7 +45,7 @@ _TRANSFERS = (
 )
 _IMAGES = (
     "SELECT i.id, i.customer_id, i.job_id, i.digest, i.bytes, i.deleted_at, i.expires_at, "
-    "i.pinned_at, j.id AS j_id, "
+    "i.pinned_at, i.original_digest, i.original_bytes, j.id AS j_id, "
     "j.customer_id AS j_customer, j.image_id AS j_image FROM image i "
     "LEFT JOIN job j ON j.id = i.job_id WHERE i.id > :after{mine} ORDER BY i.id LIMIT :limit"
 )
@@ -72,7 +72,7 @@ def jobs_page(
 def images_page(
     tx: Transaction, after: str, *, customer_id: str | None = None, limit: int = PAGE
 ) -> Page:
-    """Compare the images behind `after` with their jobs; `rows` has id, customer, digest, bytes."""
+    """Compare the images behind `after` with their jobs; `rows` names their blobs."""
     rows = _read(tx, _IMAGES, "i", after, customer_id, limit)
     return _page(rows, [one for row in rows for one in _image(row)], limit)
 
