@@ -25,6 +25,7 @@ LOOSE = Rules(WebhooksConfig(allow_http=True))
 CALLERS = {
     "guarded.py": "addresses of strangers",
     "upstreams/http_transport.py": "the operator's vendors",
+    "upstreams/inflow.py": "the same connections, once they stand",
     "upstreams/openai_request.py": "bodies for the transport",
     "upstreams/openai_batches.py": "bodies for the transport",
     "upstreams/uploading.py": "bodies for the transport",
