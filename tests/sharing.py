@@ -13,7 +13,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-LONG = ("tests/simulation/", "tests/browser/", "tests/e2e/", "tests/hostile/test_openapi.py")
+LONG = (
+    "tests/simulation/",
+    "tests/browser/",
+    "tests/e2e/",
+    "tests/hostile/test_openapi.py",
+    "tests/hostile/test_slow.py",
+    "tests/integrations/",
+)
 """What takes long, by the beginnings of names, the longest first."""
 APART = "tests/simulation/"
 """Tests that share nothing: each is dealt for itself."""
