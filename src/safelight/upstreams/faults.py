@@ -1,8 +1,8 @@
 """What an upstream's refusal means: from status, headers and body to one `UpstreamError`.
 
 Owns the reading of error bodies in the shapes seen in the wild (OpenAI, Azure, relays, FastAPI
-servers) and the classification. Pure; transport faults (timeouts, resets) are classified where they
-happen, in `http_transport.py`.
+servers) and the classification. Pure; faults of the transport (timeouts, resets) are `wire_faults`'
+business.
 
 The order of evidence is: the error's code, then its text, and the HTTP status last. Relays hide
 refusals behind 500 and money problems behind 400 and 429; a status taken at its word would retry

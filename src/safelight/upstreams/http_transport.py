@@ -2,8 +2,8 @@
 
 Owns the aiohttp session, the translation of its exceptions into `UpstreamError`, and the timers of
 a call. Parses no body. Rules of the failure catalogue that live here: U1-U5 and U21 (connect, TLS,
-no answer, stall, cut, too large). Redirects are never followed, proxies of the environment never
-used, TLS always verified.
+no answer, stall, cut, too large); what they are called is `wire_faults`' business. Redirects are
+never followed, proxies of the environment never used, TLS always verified.
 """
 
 from __future__ import annotations
@@ -18,12 +18,22 @@ from typing import Any, Final, Protocol
 import aiohttp
 
 from safelight.clock import Clock
-from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Account
 from safelight.upstreams.flow import Lane
 from safelight.upstreams.inflow import SHORT_BYTES, Inflow, Take, possible
 from safelight.upstreams.pace import RateFloor
 from safelight.upstreams.scrub import request_id
+from safelight.upstreams.wire_faults import (
+    disconnected,
+    not_json,
+    silent,
+    stalled,
+    timed_out,
+    tls_failed,
+    too_large,
+    truncated,
+    unreachable,
+)
 from safelight.waiting import Alarms, TimeLimit
 
 Body = bytes | aiohttp.FormData | AsyncIterable[bytes]
@@ -426,105 +436,3 @@ async def _note_sent(session: aiohttp.ClientSession, context: _Sending, params: 
     """Remember that the request has begun to leave: from here on it may have been worked on."""
     del session, params
     context.sent = True
-
-
-# ---- the faults of the wire (failure catalogue, U1-U5, U20, U21) --------------------------------
-
-
-def unreachable() -> UpstreamError:
-    """No connection, no name, or a reset before a byte was sent (U1)."""
-    return UpstreamError(
-        FaultClass.LOCAL, "upstream_unreachable", "The upstream could not be reached."
-    )
-
-
-def tls_failed() -> UpstreamError:
-    """No trusted TLS connection (U2)."""
-    return UpstreamError(
-        FaultClass.LOCAL,
-        "upstream_tls_error",
-        "No trusted connection to the upstream was possible.",
-    )
-
-
-def timed_out() -> UpstreamError:
-    """Nothing came in time (U3)."""
-    return UpstreamError(
-        FaultClass.SLOW,
-        "upstream_timeout",
-        "The upstream did not answer in time.",
-        sold=None,
-    )
-
-
-def disconnected() -> UpstreamError:
-    """The connection broke after the request had left and before any header."""
-    return UpstreamError(
-        FaultClass.FAST,
-        "upstream_disconnected",
-        "The upstream broke the connection off.",
-        sold=None,
-    )
-
-
-def stalled() -> UpstreamError:
-    """The body stopped or trickles (U4)."""
-    return UpstreamError(
-        FaultClass.SLOW, "upstream_stalled", "The upstream stopped in mid-answer.", sold=True
-    )
-
-
-def silent() -> UpstreamError:
-    """A stream gave no further event in time (U3): it has stalled, paid for or not."""
-    return UpstreamError(
-        FaultClass.SLOW, "upstream_stalled", "The upstream stopped in mid-answer.", sold=None
-    )
-
-
-def truncated() -> UpstreamError:
-    """The body ended early (U5)."""
-    return UpstreamError(
-        FaultClass.SLOW, "upstream_truncated", "The upstream's answer was cut short.", sold=True
-    )
-
-
-def not_json(status: int | None, *, sold: bool = False) -> UpstreamError:
-    """A web page, a text or something unreadable (U20); it is never echoed."""
-    return UpstreamError(
-        FaultClass.FAST,
-        "upstream_not_json",
-        "The upstream answered something unreadable.",
-        status=status,
-        sold=sold,
-    )
-
-
-def redirected(answer: Answer) -> UpstreamError:
-    """A redirect (U22): following it would carry the key, or the request, to another place."""
-    return UpstreamError(
-        FaultClass.FAST,
-        "upstream_redirect",
-        "The upstream redirected the request.",
-        status=answer.status,
-    )
-
-
-def disk_failed(*, sold: bool) -> UpstreamError:
-    """An input could not be read or the picture not be kept: our own disk, nobody else's fault."""
-    return UpstreamError(
-        FaultClass.LOCAL,
-        "storage_failed",
-        "The image could not be read or kept.",
-        sold=sold,
-        final_status=503,
-    )
-
-
-def too_large() -> UpstreamError:
-    """More than any picture can be (U21)."""
-    return UpstreamError(
-        FaultClass.BAD_OUTPUT,
-        "upstream_too_large",
-        "The upstream's answer was too large.",
-        sold=True,
-    )

@@ -18,19 +18,13 @@ from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Operation, Received, UpstreamCall
 from safelight.upstreams import PartialSink
 from safelight.upstreams.faults import Setting
-from safelight.upstreams.http_transport import (
-    Answer,
-    Timers,
-    Transport,
-    disk_failed,
-    not_json,
-    redirected,
-)
+from safelight.upstreams.http_transport import Answer, Timers, Transport
 from safelight.upstreams.judging import Judge
 from safelight.upstreams.limits import limit_notices
 from safelight.upstreams.openai_request import Target, opened_request
 from safelight.upstreams.receive import Address, Receiver
 from safelight.upstreams.scrub import account_secrets
+from safelight.upstreams.wire_faults import disk_failed, not_json, redirected
 
 _PORTS: Final = {"http": 80, "https": 443}
 _NO_LIST: Final = frozenset({404, 405, 501})
@@ -113,7 +107,7 @@ class ImagesApi:
             if target.profile.listless and answer.status in _NO_LIST:
                 return
             if 300 <= answer.status < 400:
-                raise redirected(answer)
+                raise redirected(answer.status)
             if answer.status >= 400:
                 raise await self._judge(target, edit=False).refusal(answer)
             if answer.content_type == "text/html":
@@ -137,7 +131,7 @@ class ImagesApi:
             url = picture_url(target.base, address.url, target.download_origins)
             async with self.transport.exchange("GET", url, timers, headers=headers) as answer:
                 if 300 <= answer.status < 400:
-                    raise redirected(answer)
+                    raise redirected(answer.status)
                 return await receiver.download(answer, address)
         except UpstreamError as error:
             error.sold = True
@@ -159,7 +153,7 @@ async def _take(answer: Answer, receiver: Receiver, judge: Judge) -> Received | 
     """Receive an answer by its status and content type."""
     try:
         if 300 <= answer.status < 400:
-            raise redirected(answer)
+            raise redirected(answer.status)
         if answer.status >= 400:
             raise await judge.refusal(answer)
         if answer.content_type == "text/html":

@@ -21,20 +21,12 @@ from safelight.types import Account, UpstreamCall
 from safelight.upstreams.batch_lines import LineReader
 from safelight.upstreams.batches import BatchLine, Remote
 from safelight.upstreams.faults import Setting, classify
-from safelight.upstreams.http_transport import (
-    Answer,
-    Body,
-    Timers,
-    Transport,
-    disk_failed,
-    not_json,
-    redirected,
-    truncated,
-)
+from safelight.upstreams.http_transport import Answer, Body, Timers, Transport
 from safelight.upstreams.judging import Judge
 from safelight.upstreams.openai_request import Target, image_fields
 from safelight.upstreams.scrub import account_secrets, scrub
 from safelight.upstreams.uploading import FilePayload
+from safelight.upstreams.wire_faults import disk_failed, not_json, redirected, truncated
 
 TAG: Final = "safelight"
 """The metadata key under which the vendor keeps our name of a batch."""
@@ -182,7 +174,7 @@ class OpenAIBatches:
             method, target.url(path), timers, headers=headers, data=data
         ) as answer:
             if 300 <= answer.status < 400:
-                raise redirected(answer)
+                raise redirected(answer.status)
             if answer.status >= 400:
                 error = await self._judge(account).refusal(answer)
                 error.status = answer.status
@@ -201,7 +193,7 @@ class OpenAIBatches:
 
 async def _refuse_no_content(answer: Answer, judge: Judge) -> None:
     if 300 <= answer.status < 400:
-        raise redirected(answer)
+        raise redirected(answer.status)
     if answer.status >= 400:
         error = await judge.refusal(answer)
         error.status = answer.status

@@ -17,10 +17,11 @@ from safelight.types import Received, Usage
 from safelight.upstreams import PartialSink
 from safelight.upstreams.event_stream import EventScanner, Frame
 from safelight.upstreams.faults import read_error
-from safelight.upstreams.http_transport import Answer, not_json, too_large, truncated
+from safelight.upstreams.http_transport import Answer
 from safelight.upstreams.judging import Judge
 from safelight.upstreams.reply import ReplyError, ReplyFault, ReplyScanner, Sink
 from safelight.upstreams.spool import Spool
+from safelight.upstreams.wire_faults import not_json, too_large, truncated
 
 log = logging.getLogger(__name__)
 

@@ -20,14 +20,7 @@ from safelight.errors import FaultClass, UpstreamError
 from safelight.types import Account, Operation, Received, UpstreamCall
 from safelight.upstreams import PartialSink
 from safelight.upstreams.faults import Setting
-from safelight.upstreams.http_transport import (
-    Answer,
-    Timers,
-    Transport,
-    disk_failed,
-    not_json,
-    redirected,
-)
+from safelight.upstreams.http_transport import Answer, Timers, Transport
 from safelight.upstreams.judging import Judge
 from safelight.upstreams.limits import limit_notices
 from safelight.upstreams.openai import BASE_URL, Heartbeat
@@ -35,6 +28,7 @@ from safelight.upstreams.options import bad_account, bad_option, read_options
 from safelight.upstreams.responses_receive import Receiver, check_listing, judge_of
 from safelight.upstreams.responses_request import Request, opened_request, request_headers
 from safelight.upstreams.scrub import account_secrets
+from safelight.upstreams.wire_faults import disk_failed, not_json, redirected
 
 _IMAGE_MODELS: Final = ("gpt-image", "chatgpt-image", "dall-e")
 
@@ -184,7 +178,7 @@ async def _checked(answer: Answer, judge: Judge) -> None:
         UpstreamError: it cannot be a good one.
     """
     if 300 <= answer.status < 400:
-        raise redirected(answer)
+        raise redirected(answer.status)
     if answer.status >= 400:
         raise await judge.refusal(answer)
     if answer.content_type == "text/html":

@@ -23,7 +23,7 @@ from safelight.types import Received, Usage
 from safelight.upstreams import PartialSink
 from safelight.upstreams.event_stream import EventScanner, Frame
 from safelight.upstreams.faults import Setting, read_error
-from safelight.upstreams.http_transport import Answer, not_json, truncated
+from safelight.upstreams.http_transport import Answer
 from safelight.upstreams.judging import Judge
 from safelight.upstreams.receive import (
     Slot,
@@ -41,6 +41,7 @@ from safelight.upstreams.reply import (
 )
 from safelight.upstreams.responses_faults import images_error, stated_error
 from safelight.upstreams.spool import Spool
+from safelight.upstreams.wire_faults import not_json, truncated
 
 log = logging.getLogger(__name__)
 
