@@ -137,16 +137,22 @@ MUTANTS: dict[str, Mutant] = {
             Change(
                 "gateway/running.py",
                 "            await self._store(received.path, received.digest, proof)\n",
-                "            self._source = received.path\n"
+                "            _LATER[self._job.id] = received.path\n"
                 "            with received.path.open('rb') as opened:\n"
                 "                proof(opened.fileno())\n",
             ),
             Change(
                 "gateway/running.py",
-                "        await self._ended(done)\n\n        self._watch_margin(answer)\n",
-                "        if hasattr(self, '_source'):\n"
-                "            await self._store(self._source, blob.digest)\n"
-                "        await self._ended(done)\n",
+                "        await self._ended(ended, ours=ours)\n"
+                "\n        self._watch_margin(answer)\n",
+                "        if self._job.id in _LATER:\n"
+                "            await self._store(_LATER[self._job.id], blob.digest)\n"
+                "        await self._ended(ended, ours=ours)\n",
+            ),
+            Change(
+                "gateway/running.py",
+                'log = logging.getLogger("safelight.gateway")\n',
+                'log = logging.getLogger("safelight.gateway")\n_LATER = {}\n',
             ),
         ),
         (POINTS,),
@@ -154,8 +160,8 @@ MUTANTS: dict[str, Mutant] = {
     "a picture settled on bytes that were removed": Mutant(
         (
             Change(
-                "gateway/running.py",
-                "removals.claim(tx, blob.digest, mark=self._mark, in_use=blobs_in_use)\n",
+                "gateway/originals.py",
+                "removals.claim(tx, digest, mark=mark, in_use=blobs_in_use)\n",
                 "pass\n",
             ),
         ),
@@ -199,9 +205,9 @@ MUTANTS: dict[str, Mutant] = {
             Change("gateway/calling.py", "            await self._begin(lease, k)\n", ""),
             Change(
                 "gateway/calling.py",
-                "            cost = costs.vendor_cost_micros(account, received.usage)\n",
+                "            cost = self._cost(account, received)\n",
                 "            await self._begin(lease, k)\n"
-                "            cost = costs.vendor_cost_micros(account, received.usage)\n",
+                "            cost = self._cost(account, received)\n",
             ),
         ),
         (POINTS,),
@@ -230,8 +236,8 @@ MUTANTS: dict[str, Mutant] = {
         (
             Change(
                 "upstreams/spool.py",
-                'path.with_name(path.name + ".part")',
-                "path",
+                'f"{path}.part"',
+                "str(path)",
             ),
         ),
         (POINTS,),
