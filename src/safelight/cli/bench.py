@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from safelight.cli import bench_growth, bench_money, bench_pool, bench_workers, options, output
 from safelight.cli.errors import CliError, ExitCode
-from safelight.cli.measuring import measured
+from safelight.cli.measuring import keep, measured, require_folders
 from safelight.cli.picture import write_atomically
 from safelight.cli.table import Column
 
@@ -79,7 +78,7 @@ def bench(  # noqa: PLR0913, PLR0917 - one parameter per option
     from safelight.bench.contenders import Places  # noqa: PLC0415 - only when it is needed
     from safelight.bench.run import Plan  # noqa: PLC0415
 
-    _require_folders({"--out": out, "--plots": plots})
+    require_folders({"--out": out, "--plots": plots})
     chosen = _workloads(workload)
     plan = Plan(
         workloads=tuple(one.shortened() for one in chosen) if quick else chosen,
@@ -117,12 +116,6 @@ def _workloads(names: list[str] | None) -> tuple[Workload, ...]:
         raise CliError(f"--workload: {error}", exit_code=ExitCode.USAGE) from None
 
 
-def _require_folders(chosen: dict[str, Path | None]) -> None:
-    for option, path in chosen.items():
-        if path is not None and not path.absolute().parent.is_dir():
-            raise CliError(f"{option}: there is no folder {path.parent}", exit_code=ExitCode.USAGE)
-
-
 def _contenders(names: list[str] | None) -> tuple[str, ...]:
     from safelight.bench.contenders import CONTENDERS  # noqa: PLC0415 - only when it is needed
 
@@ -145,8 +138,7 @@ def _run(plan: Plan) -> Report:
 
 
 def _keep(report: Report, out: Path | None, plots: Path | None) -> None:
-    if out is not None:
-        write_atomically(out, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    keep(report, out)
     if plots is not None:
         from safelight.bench.plots import draw  # noqa: PLC0415 - needs libvips
 

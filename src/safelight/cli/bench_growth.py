@@ -9,12 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from safelight.cli import options, output
-from safelight.cli.errors import CliError, ExitCode
-from safelight.cli.measuring import measured
+from safelight.cli.errors import ExitCode
+from safelight.cli.measuring import keep, measured, require_folders
 from safelight.cli.picture import write_atomically
 from safelight.cli.table import Column
 
@@ -48,13 +47,10 @@ def growth(
     """
     from safelight.bench.growth.run import Plan  # noqa: PLC0415 - only when it is needed
 
-    for option, path in (("--out", out), ("--plots", plots)):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise CliError(f"{option}: there is no folder {path.parent}", exit_code=ExitCode.USAGE)
+    require_folders({"--out": out, "--plots": plots})
     sizes = tuple(one for one in (1000, 10_000, 100_000, 1_000_000) if one < jobs)
     report = _run(Plan(jobs=(*sizes, jobs), rounds=rounds))
-    if out is not None:
-        write_atomically(out, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    keep(report, out)
     if plots is not None:
         from safelight.bench.growth.plot import draw  # noqa: PLC0415 - needs libvips
 

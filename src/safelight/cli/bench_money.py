@@ -9,13 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from safelight.cli import options, output
-from safelight.cli.errors import CliError, ExitCode
-from safelight.cli.measuring import measured
-from safelight.cli.picture import write_atomically
+from safelight.cli.errors import CliError
+from safelight.cli.measuring import keep, measured, require_folders
 from safelight.cli.table import Column
 
 if TYPE_CHECKING:
@@ -49,14 +47,12 @@ def money(
     from safelight.bench.errors import BenchError  # noqa: PLC0415 - only when it is needed
     from safelight.bench.money import Plan  # noqa: PLC0415
 
-    if out is not None and not out.absolute().parent.is_dir():
-        raise CliError(f"--out: there is no folder {out.parent}", exit_code=ExitCode.USAGE)
+    require_folders({"--out": out})
     try:
         report = _run(Plan(waiters=waiters, pairs=pairs, rounds=rounds, postgres=postgres))
     except BenchError as error:
         raise CliError(f"nothing was measured: {error}") from error
-    if out is not None:
-        write_atomically(out, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    keep(report, out)
     if as_json:
         output.print_json(report)
     else:

@@ -10,13 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from safelight.cli import options, output
 from safelight.cli.errors import CliError, ExitCode
-from safelight.cli.measuring import measured
-from safelight.cli.picture import write_atomically
+from safelight.cli.measuring import keep, measured, require_folders
 from safelight.cli.table import Column
 
 if TYPE_CHECKING:
@@ -65,11 +63,9 @@ def pool(
     plan = _plan(scenario, contender, litellm, speed, seed, quick=quick)
     if find_spec("openai") is None:
         raise CliError("the clients need the package openai: pip install 'safelight[demo]'")
-    if out is not None and not out.absolute().parent.is_dir():
-        raise CliError(f"--out: there is no folder {out.parent}", exit_code=ExitCode.USAGE)
+    require_folders({"--out": out})
     report = _run(plan)
-    if out is not None:
-        write_atomically(out, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    keep(report, out)
     if as_json:
         output.print_json(report)
     else:

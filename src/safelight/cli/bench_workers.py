@@ -9,13 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from safelight.cli import options, output
 from safelight.cli.errors import CliError, ExitCode
-from safelight.cli.measuring import measured
-from safelight.cli.picture import write_atomically
+from safelight.cli.measuring import keep, measured, require_folders
 from safelight.cli.table import Column
 
 if TYPE_CHECKING:
@@ -54,8 +52,7 @@ def workers(
     from safelight.bench.workers import Plan  # noqa: PLC0415
     from safelight.bench.workloads import workload as find  # noqa: PLC0415
 
-    if out is not None and not out.absolute().parent.is_dir():
-        raise CliError(f"--out: there is no folder {out.parent}", exit_code=ExitCode.USAGE)
+    require_folders({"--out": out})
     try:
         kind = find(workload).kind
     except ValueError as error:
@@ -74,8 +71,7 @@ def workers(
         report = _run(plan)
     except BenchError as error:
         raise CliError(f"nothing was measured: {error}") from error
-    if out is not None:
-        write_atomically(out, msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+    keep(report, out)
     if as_json:
         output.print_json(report)
     else:

@@ -1,4 +1,4 @@
-"""A measurement of the bench, run from the command line: its progress, and its end by a signal.
+"""A measurement of the bench, run from the command line: progress, end by a signal, report kept.
 
 Owns neither what is measured nor how it is shown.
 """
@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from safelight.cli import output
+from safelight.cli.errors import CliError, ExitCode
+from safelight.cli.picture import write_atomically
 
 ReportT = TypeVar("ReportT")
 
@@ -38,3 +43,23 @@ def measured(
             return runner.run(main())
         except asyncio.CancelledError:
             raise KeyboardInterrupt from None
+
+
+def require_folders(chosen: Mapping[str, Path | None]) -> None:
+    """Look, before minutes of measuring, whether there is a place for what comes of them.
+
+    Args:
+        chosen: by option, where its file or folder is to be; None: it was not asked for.
+
+    Raises:
+        CliError: the folder above one of them is not there.
+    """
+    for option, path in chosen.items():
+        if path is not None and not path.absolute().parent.is_dir():
+            raise CliError(f"{option}: there is no folder {path.parent}", exit_code=ExitCode.USAGE)
+
+
+def keep(report: msgspec.Struct, out: Path | None) -> None:
+    """Write a report as JSON, if that was asked for."""
+    if out is not None:
+        write_atomically(out, msgspec.json.format(msgspec.json.encode(report)) + b"\n")

@@ -166,7 +166,7 @@ class Answer:
             return
         await self._flow.ahead()
         unread = self._response.content.total_bytes - self._wire_bytes
-        if unread or not possible(self._response, left):
+        if unread or not possible(self._response):
             return
         inflow = Inflow(self._response, left, self._lane.buffer, take, self._came)
         self._inflow = inflow

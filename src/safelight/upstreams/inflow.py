@@ -187,16 +187,15 @@ class Inflow(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
 
-def possible(response: aiohttp.ClientResponse, left: int) -> bool:
-    """Return whether the rest of a body, of `left` bytes, can be taken by an `Inflow`.
+def possible(response: aiohttp.ClientResponse) -> bool:
+    """Return whether the rest of a body can be taken by an `Inflow`.
 
     Nothing of it may be unread in aiohttp. Where reads are under way while nobody looks (Windows),
     one buffer cannot serve many.
     """
     connection = response.connection
     return (
-        left > SHORT_BYTES
-        and sys.platform != "win32"
+        sys.platform != "win32"
         and connection is not None
         and connection.protocol is not None
         and connection.transport is not None
